@@ -1,0 +1,13 @@
+#ifndef FACS_CORE_CPU_H
+#define FACS_CORE_CPU_H
+
+/* What the processor and the operating system offer, asked of cpuid at run time. */
+typedef struct facs_cpu {
+    int avx2;   /* AVX2 and FMA */
+    int avx512; /* AVX-512 F, BW, DQ, VL */
+    int neon;
+} facs_cpu;
+
+facs_cpu facs_cpu_detect(void);
+
+#endif
