@@ -2,13 +2,13 @@
 
 #if defined(FACS_BLAS_PREFIXED) || defined(FACS_BLAS)
 
-#include <cblas.h>
+#    include <cblas.h>
 
-#ifdef FACS_BLAS_PREFIXED /* the scipy-openblas32 wheel, private to this package */
-#define cblas_sgemm scipy_cblas_sgemm
-#define openblas_get_config scipy_openblas_get_config
-#define openblas_set_num_threads scipy_openblas_set_num_threads
-#endif
+#    ifdef FACS_BLAS_PREFIXED /* the scipy-openblas32 wheel, private to this package */
+#        define cblas_sgemm              scipy_cblas_sgemm
+#        define openblas_get_config      scipy_openblas_get_config
+#        define openblas_set_num_threads scipy_openblas_set_num_threads
+#    endif
 
 int facs_blas_available(void)
 {
@@ -30,9 +30,9 @@ void facs_blas_gemm(int transpose_a, int transpose_b, int m, int n, int k, const
 
 void facs_blas_init(void)
 {
-#ifdef FACS_BLAS_PREFIXED
+#    ifdef FACS_BLAS_PREFIXED
     openblas_set_num_threads(1);
-#endif
+#    endif
 }
 
 #else

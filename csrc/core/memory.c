@@ -25,14 +25,12 @@ facs_status facs_allocate_slab(void *out, size_t bytes, const char *purpose)
     const size_t alignment = bytes >= HUGE_PAGE ? HUGE_PAGE : FACS_ALIGNMENT;
 
     memcpy(out, &block, sizeof block);
-    if (bytes > SIZE_MAX - 2 * alignment)
-        return out_of_memory(purpose, (double)bytes);
+    if (bytes > SIZE_MAX - 2 * alignment) return out_of_memory(purpose, (double)bytes);
     const size_t size = (bytes + alignment - 1) / alignment * alignment;
     if (posix_memalign(&block, alignment, size ? size : alignment))
         return out_of_memory(purpose, (double)bytes);
     /* Large slabs span thousands of small pages; the hint must come before the first touch. */
-    if (size >= HUGE_PAGE)
-        (void)madvise(block, size, MADV_HUGEPAGE);
+    if (size >= HUGE_PAGE) (void)madvise(block, size, MADV_HUGEPAGE);
     memset(block, 0, size);
     memcpy(out, &block, sizeof block);
     return FACS_OK;

@@ -12,7 +12,8 @@ enum { FACS_ALIGNMENT = 64 };
 
 /* count objects of size bytes in *out; FACS_E_OOM names the purpose and the bytes.
  * A count of 0 gives a valid block. Ordinary alignment: for small bookkeeping. */
-facs_status facs_allocate(void *out, size_t count, size_t size, const char *purpose) FACS_MUST_USE;
+facs_status facs_allocate(void *out, size_t count, size_t size,
+                          const char *purpose) FACS_MUST_USE;
 
 /* A slab aligned to FACS_ALIGNMENT, backed by huge pages where the system has them. */
 facs_status facs_allocate_slab(void *out, size_t bytes, const char *purpose) FACS_MUST_USE;

@@ -8,15 +8,13 @@ static void philox_round(uint32_t counter[4], const uint32_t key[2])
     const uint64_t b = (uint64_t)0xCD9E8D57u * counter[2];
     const uint32_t next[4] = {(uint32_t)(b >> 32) ^ counter[1] ^ key[0], (uint32_t)b,
                               (uint32_t)(a >> 32) ^ counter[3] ^ key[1], (uint32_t)a};
-    for (int i = 0; i < 4; i++)
-        counter[i] = next[i];
+    for (int i = 0; i < 4; i++) counter[i] = next[i];
 }
 
 static void refill(facs_rng *rng)
 {
     uint32_t key[2] = {rng->key[0], rng->key[1]};
-    for (int i = 0; i < 4; i++)
-        rng->block[i] = rng->counter[i];
+    for (int i = 0; i < 4; i++) rng->block[i] = rng->counter[i];
     for (int round = 0; round < 10; round++) {
         philox_round(rng->block, key);
         key[0] += 0x9E3779B9u;
@@ -34,8 +32,7 @@ facs_rng facs_rng_stream(uint64_t seed, facs_rng_purpose purpose, uint32_t epoch
 
 uint32_t facs_rng_bits(facs_rng *rng)
 {
-    if (!rng->left)
-        refill(rng);
+    if (!rng->left) refill(rng);
     return rng->block[--rng->left];
 }
 

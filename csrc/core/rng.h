@@ -21,13 +21,14 @@ typedef struct facs_rng {
     int left; /* numbers of block not yet given out */
 } facs_rng;
 
-facs_rng facs_rng_stream(uint64_t seed, facs_rng_purpose purpose, uint32_t epoch, uint32_t item);
+facs_rng facs_rng_stream(uint64_t seed, facs_rng_purpose purpose, uint32_t epoch,
+                         uint32_t item);
 
 uint32_t facs_rng_bits(facs_rng *rng);
-double facs_rng_uniform(facs_rng *rng);                    /* [0, 1) */
+double facs_rng_uniform(facs_rng *rng);                     /* [0, 1) */
 double facs_rng_between(facs_rng *rng, double a, double b); /* [a, b) */
-double facs_rng_normal(facs_rng *rng);                     /* mean 0, variance 1 */
-uint32_t facs_rng_below(facs_rng *rng, uint32_t limit);    /* 0 .. limit - 1, limit > 0 */
+double facs_rng_normal(facs_rng *rng);                      /* mean 0, variance 1 */
+uint32_t facs_rng_below(facs_rng *rng, uint32_t limit);     /* 0 .. limit - 1, limit > 0 */
 
 /* Fisher-Yates over count entries. */
 void facs_rng_shuffle(facs_rng *rng, int64_t *order, int64_t count);

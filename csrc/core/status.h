@@ -12,11 +12,12 @@ typedef enum facs_status {
 } facs_status;
 
 #if defined(__GNUC__)
-#define FACS_PRINTF(format_index, first) __attribute__((format(printf, format_index, first)))
-#define FACS_MUST_USE __attribute__((warn_unused_result))
+#    define FACS_PRINTF(format_index, first)                                                   \
+        __attribute__((format(printf, format_index, first)))
+#    define FACS_MUST_USE __attribute__((warn_unused_result))
 #else
-#define FACS_PRINTF(format_index, first)
-#define FACS_MUST_USE
+#    define FACS_PRINTF(format_index, first)
+#    define FACS_MUST_USE
 #endif
 
 enum { FACS_MESSAGE_SIZE = 512 };
@@ -32,11 +33,10 @@ const char *facs_last_message(void);
 const char *facs_status_text(facs_status status);
 const char *facs_status_exception(facs_status status);
 
-#define FACS_TRY(expression)                                                             \
-    do {                                                                                 \
-        facs_status status_ = (expression);                                              \
-        if (status_ != FACS_OK)                                                          \
-            return status_;                                                              \
+#define FACS_TRY(expression)                                                                   \
+    do {                                                                                       \
+        facs_status status_ = (expression);                                                    \
+        if (status_ != FACS_OK) return status_;                                                \
     } while (0)
 
 #endif

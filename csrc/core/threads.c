@@ -2,17 +2,16 @@
 #include "core/threads.h"
 
 #ifdef _OPENMP
-#include <omp.h>
-#include <pthread.h>
+#    include <omp.h>
+#    include <pthread.h>
 #endif
 
 void facs_parallel(int threads, int64_t blocks, facs_task *task, void *context)
 {
 #ifdef _OPENMP
-    if (threads > blocks)
-        threads = (int)blocks;
+    if (threads > blocks) threads = (int)blocks;
     if (threads > 1 && !omp_in_parallel()) {
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+#    pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
         for (int64_t block = 0; block < blocks; block++)
             task(context, block, omp_get_thread_num());
         return;
@@ -20,8 +19,7 @@ void facs_parallel(int threads, int64_t blocks, facs_task *task, void *context)
 #else
     (void)threads;
 #endif
-    for (int64_t block = 0; block < blocks; block++)
-        task(context, block, 0);
+    for (int64_t block = 0; block < blocks; block++) task(context, block, 0);
 }
 
 int facs_threads_default(void)

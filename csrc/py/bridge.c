@@ -1,7 +1,7 @@
 #include "py/bridge.h"
 
 #define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
-#define NPY_TARGET_VERSION NPY_1_25_API_VERSION
+#define NPY_TARGET_VERSION    NPY_1_25_API_VERSION
 #include <numpy/arrayobject.h>
 
 #include <string.h>
@@ -34,17 +34,14 @@ static void print_shape(char *text, size_t size, int ndim, const int64_t *shape)
             used += (size_t)snprintf(text + used, size - used, "%lld%s", (long long)shape[i],
                                      separator);
     }
-    if (used < size)
-        snprintf(text + used, size - used, ")");
+    if (used < size) snprintf(text + used, size - used, ")");
 }
 
 static int shape_matches(PyArrayObject *array, int ndim, const int64_t *shape)
 {
-    if (PyArray_NDIM(array) != ndim)
-        return 0;
+    if (PyArray_NDIM(array) != ndim) return 0;
     for (int i = 0; i < ndim; i++)
-        if (shape[i] != FACS_PY_ANY && PyArray_DIM(array, i) != shape[i])
-            return 0;
+        if (shape[i] != FACS_PY_ANY && PyArray_DIM(array, i) != shape[i]) return 0;
     return 1;
 }
 
@@ -53,15 +50,13 @@ static void fill(facs_py_array *array, PyArrayObject *object)
     array->object = (PyObject *)object;
     array->data = PyArray_DATA(object);
     array->ndim = PyArray_NDIM(object);
-    for (int i = 0; i < array->ndim; i++)
-        array->shape[i] = PyArray_DIM(object, i);
+    for (int i = 0; i < array->ndim; i++) array->shape[i] = PyArray_DIM(object, i);
 }
 
 static int castable(PyArrayObject *array, int type)
 {
     const int from = PyArray_TYPE(array);
-    if (from == type)
-        return 1;
+    if (from == type) return 1;
     const int to_float = type == NPY_FLOAT32 || type == NPY_FLOAT64;
     if (to_float)
         return PyTypeNum_ISINTEGER(from) || PyTypeNum_ISBOOL(from) || PyTypeNum_ISFLOAT(from);
@@ -79,8 +74,7 @@ int facs_py_array_from(facs_py_array *array, PyObject *object, const char *argum
 
     memset(array, 0, sizeof *array);
     PyArrayObject *any = (PyArrayObject *)PyArray_FROM_O(object);
-    if (!any)
-        return -1;
+    if (!any) return -1;
     if (!castable(any, dtypes[dtype].type)) {
         PyErr_Format(PyExc_TypeError, "%s: dtype %S does not convert to %s", argument,
                      (PyObject *)PyArray_DESCR(any), dtypes[dtype].name);
@@ -88,19 +82,18 @@ int facs_py_array_from(facs_py_array *array, PyObject *object, const char *argum
         return -1;
     }
     if (!shape_matches(any, ndim, shape)) {
-        for (int i = 0; i < PyArray_NDIM(any); i++)
-            found_shape[i] = PyArray_DIM(any, i);
+        for (int i = 0; i < PyArray_NDIM(any); i++) found_shape[i] = PyArray_DIM(any, i);
         print_shape(wanted, sizeof wanted, ndim, shape);
         print_shape(found, sizeof found, PyArray_NDIM(any), found_shape);
         PyErr_Format(PyExc_ValueError, "%s: shape is %s, want %s", argument, found, wanted);
         Py_DECREF(any);
         return -1;
     }
-    PyArrayObject *cast = (PyArrayObject *)PyArray_FROMANY(
-        (PyObject *)any, dtypes[dtype].type, ndim, ndim, NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST);
+    PyArrayObject *cast =
+        (PyArrayObject *)PyArray_FROMANY((PyObject *)any, dtypes[dtype].type, ndim, ndim,
+                                         NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST);
     Py_DECREF(any);
-    if (!cast)
-        return -1;
+    if (!cast) return -1;
     fill(array, cast);
     memcpy(shape, array->shape, (size_t)ndim * sizeof *shape);
     return 0;
@@ -110,11 +103,9 @@ int facs_py_array_new(facs_py_array *array, facs_py_dtype dtype, int ndim, const
 {
     npy_intp dims[FACS_PY_MAX_DIMS];
     memset(array, 0, sizeof *array);
-    for (int i = 0; i < ndim; i++)
-        dims[i] = (npy_intp)shape[i];
+    for (int i = 0; i < ndim; i++) dims[i] = (npy_intp)shape[i];
     PyArrayObject *object = (PyArrayObject *)PyArray_ZEROS(ndim, dims, dtypes[dtype].type, 0);
-    if (!object)
-        return -1;
+    if (!object) return -1;
     fill(array, object);
     return 0;
 }
@@ -123,13 +114,11 @@ PyObject *facs_py_array_view(PyObject *owner, void *data, facs_py_dtype dtype, i
                              const int64_t *shape, int writable)
 {
     npy_intp dims[FACS_PY_MAX_DIMS];
-    for (int i = 0; i < ndim; i++)
-        dims[i] = (npy_intp)shape[i];
+    for (int i = 0; i < ndim; i++) dims[i] = (npy_intp)shape[i];
     const int flags = writable ? NPY_ARRAY_CARRAY : NPY_ARRAY_CARRAY_RO;
-    PyObject *view = PyArray_New(&PyArray_Type, ndim, dims, dtypes[dtype].type, NULL, data, 0,
-                                 flags, NULL);
-    if (!view)
-        return NULL;
+    PyObject *view =
+        PyArray_New(&PyArray_Type, ndim, dims, dtypes[dtype].type, NULL, data, 0, flags, NULL);
+    if (!view) return NULL;
     Py_INCREF(owner);
     if (PyArray_SetBaseObject((PyArrayObject *)view, owner) < 0) {
         Py_DECREF(view);

@@ -38,7 +38,8 @@ int facs_py_array_from(facs_py_array *array, PyObject *object, const char *argum
                        facs_py_dtype dtype, int ndim, int64_t *shape);
 
 /* A new zeroed array. */
-int facs_py_array_new(facs_py_array *array, facs_py_dtype dtype, int ndim, const int64_t *shape);
+int facs_py_array_new(facs_py_array *array, facs_py_dtype dtype, int ndim,
+                      const int64_t *shape);
 
 /* A NumPy view of memory that `owner` keeps alive (a reference is taken). */
 PyObject *facs_py_array_view(PyObject *owner, void *data, facs_py_dtype dtype, int ndim,
@@ -56,11 +57,11 @@ void facs_py_array_release(facs_py_array *array);
 PyObject *facs_py_raise(facs_status status);
 
 /* Runs a statement without the GIL. */
-#define FACS_PY_UNLOCKED(statement)                                                      \
-    do {                                                                                 \
-        PyThreadState *thread_ = PyEval_SaveThread();                                    \
-        statement;                                                                       \
-        PyEval_RestoreThread(thread_);                                                   \
+#define FACS_PY_UNLOCKED(statement)                                                            \
+    do {                                                                                       \
+        PyThreadState *thread_ = PyEval_SaveThread();                                          \
+        statement;                                                                             \
+        PyEval_RestoreThread(thread_);                                                         \
     } while (0)
 
 /* Every file of the binding adds its functions and types to the module through one

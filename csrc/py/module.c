@@ -14,8 +14,7 @@ PyObject *facs_py_raise(facs_status status)
 {
     const char *name = facs_status_exception(status);
     PyObject *module = PyImport_ImportModule("facsnet._core");
-    if (!module)
-        return NULL;
+    if (!module) return NULL;
     PyObject *exception = PyObject_GetAttrString(module, name);
     Py_DECREF(module);
     if (!exception) {
@@ -23,8 +22,7 @@ PyObject *facs_py_raise(facs_status status)
         PyObject *builtins = PyImport_ImportModule("builtins");
         exception = builtins ? PyObject_GetAttrString(builtins, name) : NULL;
         Py_XDECREF(builtins);
-        if (!exception)
-            return NULL;
+        if (!exception) return NULL;
     }
     PyErr_Format(exception, "%s", facs_last_message());
     Py_DECREF(exception);
@@ -35,14 +33,12 @@ static int add_exceptions(PyObject *module)
 {
     module_state *state = PyModule_GetState(module);
     state->format_error = PyErr_NewExceptionWithDoc(
-        "facsnet.FormatError", "A file or buffer is not what its format wants.", PyExc_ValueError,
-        NULL);
+        "facsnet.FormatError", "A file or buffer is not what its format wants.",
+        PyExc_ValueError, NULL);
     state->device_error = PyErr_NewExceptionWithDoc(
         "facsnet.DeviceError", "A device is missing or failed.", PyExc_RuntimeError, NULL);
-    if (!state->format_error || !state->device_error)
-        return -1;
-    if (PyModule_AddObjectRef(module, "FormatError", state->format_error) < 0)
-        return -1;
+    if (!state->format_error || !state->device_error) return -1;
+    if (PyModule_AddObjectRef(module, "FormatError", state->format_error) < 0) return -1;
     return PyModule_AddObjectRef(module, "DeviceError", state->device_error);
 }
 
@@ -56,8 +52,7 @@ static int execute(PyObject *module)
     facs_threads_survive_fork();
     facs_blas_init();
     for (size_t i = 0; i < sizeof adders / sizeof *adders; i++)
-        if (adders[i](module) < 0)
-            return -1;
+        if (adders[i](module) < 0) return -1;
     return 0;
 }
 

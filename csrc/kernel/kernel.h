@@ -1,0 +1,73 @@
+#ifndef FACS_KERNEL_KERNEL_H
+#define FACS_KERNEL_KERNEL_H
+
+#include "core/real.h"
+#include "core/tensor.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The table of everything that computes on tensors. A device is a filled table.
+ *
+ * Kernels return void: all checks are made when a plan is. They allocate nothing;
+ * what they need beside their arguments is context->scratch. Outputs come first. With
+ * `accumulate` a gradient is added to what stands there, otherwise it overwrites. */
+
+typedef struct facs_context {
+    int threads;
+    void *scratch; /* at least what the *_scratch row of the kernel asked for */
+} facs_context;
+
+/* A two-dimensional convolution of (n, h, w, ci) to (n, oh, ow, co). Padding not given
+ * on the bottom and right is implied by oh and ow. Weights are [kh][kw][ci / groups][co]. */
+typedef struct facs_conv {
+    int h, w, ci, oh, ow, co;
+    int kh, kw, stride, pad_top, pad_left, groups;
+} facs_conv;
+
+typedef struct facs_pool {
+    int h, w, c, oh, ow;
+    int kh, kw, stride, pad_top, pad_left;
+} facs_pool;
+
+/* y = min(max(x, low), high): (-inf, inf) nothing, (0, inf) ReLU, (0, 6) ReLU6. The
+ * gradient passes strictly inside, as in PyTorch. */
+typedef struct facs_clamp {
+    facs_real low, high;
+} facs_clamp;
+
+typedef struct facs_loss_options {
+    facs_real bce_weight;          /* pr: how much bce is added */
+    facs_real epsilon;             /* pr: added to both denominators */
+    int micro;                     /* pr: one count over all labels */
+    const facs_real *class_weight; /* bce, (k): multiplies a label's loss; NULL is 1 */
+    const facs_real *pos_weight;   /* bce, (k): multiplies its positives; NULL is 1 */
+} facs_loss_options;
+
+/* One step of Adam, AdamW or SGD over a run of parameters. */
+typedef struct facs_update {
+    facs_real rate, beta1, beta2, epsilon;
+    facs_real weight_decay;             /* AdamW: decoupled; others: added to the gradient */
+    facs_real correction1, correction2; /* 1 - beta^t */
+    facs_real gradient_scale;           /* from clipping; 1 is none */
+    int decoupled, nesterov;
+} facs_update;
+
+typedef struct facs_kernels {
+    const char *name;
+#define KERNEL(type, name, arguments) type(*name) arguments;
+#include "kernel/kernel.def"
+#undef KERNEL
+} facs_kernels;
+
+extern const facs_kernels facs_kernels_ref, facs_kernels_blas, facs_kernels_generic,
+    facs_kernels_avx2, facs_kernels_avx512;
+
+/* Fills *kernels with the best this machine has, no higher than the rung named limit
+ * (NULL or "": no limit). Returns 0 when no rung has that name. */
+int facs_kernels_select(facs_kernels *kernels, const char *limit);
+
+/* Name of rung i, from the plainest; NULL past the last usable one. */
+const char *facs_kernels_rung(int i);
+
+#endif
