@@ -37,6 +37,7 @@ typedef struct facs_clamp {
 } facs_clamp;
 
 typedef struct facs_loss_options {
+    int labels;                    /* k */
     facs_real bce_weight;          /* pr: how much bce is added */
     facs_real epsilon;             /* pr: added to both denominators */
     int micro;                     /* pr: one count over all labels */

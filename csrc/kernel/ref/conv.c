@@ -119,6 +119,12 @@ static void scaled_copy(facs_real *packed, const facs_conv *g, const facs_real *
     for (int64_t i = 0; i < count; i++) packed[i] = scale ? w[i] * scale[i % g->co] : w[i];
 }
 
+void facs_ref_groupconv_pack(facs_real *packed, const facs_conv *g, const facs_real *w,
+                             const facs_real *scale)
+{
+    scaled_copy(packed, g, w, scale);
+}
+
 size_t facs_ref_conv_scratch(const facs_conv *g, int64_t n, int threads)
 {
     (void)g, (void)n, (void)threads;

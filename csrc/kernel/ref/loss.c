@@ -21,9 +21,10 @@ static double softplus(double x)
 /* Mean over the known entries of -y log p - (1 - y) log(1 - p), from logits; adds
  * `factor` times the gradient, returns the value. */
 static double add_bce(facs_real *dlogits, const facs_real *logits, const facs_real *target,
-                      const facs_real *mask, int64_t n, int k, const facs_loss_options *options,
+                      const facs_real *mask, int64_t n, const facs_loss_options *options,
                       double factor)
 {
+    const int k = options->labels;
     int64_t known = 0;
     double sum = 0;
     for (int64_t i = 0; i < n * k; i++) known += is_known(mask, i);
@@ -49,11 +50,11 @@ size_t facs_ref_loss_scratch(int64_t n, int k)
 
 void facs_ref_loss_bce(const facs_context *ctx, facs_real *loss, facs_real *dlogits,
                        const facs_real *logits, const facs_real *target, const facs_real *mask,
-                       int64_t n, int k, const facs_loss_options *options)
+                       int64_t n, const facs_loss_options *options)
 {
     (void)ctx;
-    memset(dlogits, 0, (size_t)(n * k) * sizeof *dlogits);
-    *loss = (facs_real)add_bce(dlogits, logits, target, mask, n, k, options, 1);
+    memset(dlogits, 0, (size_t)(n * options->labels) * sizeof *dlogits);
+    *loss = (facs_real)add_bce(dlogits, logits, target, mask, n, options, 1);
 }
 
 /* log sum exp of sign * f over the known entries whose target is `positive`. */
@@ -75,10 +76,11 @@ static double log_sum_exp(const facs_real *f, const facs_real *target, const fac
  * factorised; the mean over samples. A sample without both kinds gives 0. */
 void facs_ref_loss_lsep(const facs_context *ctx, facs_real *loss, facs_real *dlogits,
                         const facs_real *logits, const facs_real *target, const facs_real *mask,
-                        int64_t n, int k, const facs_loss_options *options)
+                        int64_t n, const facs_loss_options *options)
 {
+    const int k = options->labels;
     double total = 0;
-    (void)ctx, (void)options;
+    (void)ctx;
     memset(dlogits, 0, (size_t)(n * k) * sizeof *dlogits);
     for (int64_t first = 0; first < n * k; first += k) {
         const double negatives = log_sum_exp(logits, target, mask, first, k, 0, 1);
@@ -98,9 +100,9 @@ void facs_ref_loss_lsep(const facs_context *ctx, facs_real *loss, facs_real *dlo
  * 1 - TP^2 / (S N); classes without a positive in the batch do not count. */
 void facs_ref_loss_pr(const facs_context *ctx, facs_real *loss, facs_real *dlogits,
                       const facs_real *logits, const facs_real *target, const facs_real *mask,
-                      int64_t n, int k, const facs_loss_options *options)
+                      int64_t n, const facs_loss_options *options)
 {
-    const int classes = options->micro ? 1 : k;
+    const int k = options->labels, classes = options->micro ? 1 : k;
     double *true_positive = ctx->scratch, *predicted = true_positive + k,
            *actual = predicted + k;
     int defined = 0;
@@ -134,6 +136,6 @@ void facs_ref_loss_pr(const facs_context *ctx, facs_real *loss, facs_real *dlogi
     double value = defined ? 1 - product / defined : 0;
     if (options->bce_weight > 0)
         value += options->bce_weight *
-                 add_bce(dlogits, logits, target, mask, n, k, options, options->bce_weight);
+                 add_bce(dlogits, logits, target, mask, n, options, options->bce_weight);
     *loss = (facs_real)value;
 }
