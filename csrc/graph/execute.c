@@ -1,0 +1,222 @@
+#include "core/threads.h"
+#include "graph/plan_internal.h"
+
+#include <string.h>
+
+/* Which buffers of the arena a run uses, and how its kernels are threaded. */
+typedef struct run {
+    facs_plan *plan;
+    int lane, threads;
+    int64_t images;
+} run;
+
+static char *lane_scratch(const run *r)
+{
+    return r->plan->arena + r->plan->scratch_offset + (size_t)r->lane * r->plan->lane_bytes;
+}
+
+static facs_tensor tensor_of(const run *r, const facs_plan_node *p, facs_view view)
+{
+    const facs_shape s = p->node.shape;
+    if (view.buffer < 0) return (facs_tensor){0};
+    char *base =
+        lane_scratch(r) + r->plan->scratch_bytes + r->plan->buffers[view.buffer].offset;
+    return (facs_tensor){.data = (facs_real *)base + view.channel,
+                         .n = r->images,
+                         .h = s.h,
+                         .w = s.w,
+                         .c = s.c,
+                         .stride = view.stride};
+}
+
+static facs_call call_of(const run *r, int i)
+{
+    const facs_plan *plan = r->plan;
+    const facs_plan_node *p = &plan->nodes[i];
+    facs_call call = {.kernels = plan->kernels,
+                      .context = {.threads = r->threads, .scratch = lane_scratch(r)},
+                      .node = &p->node,
+                      .mode = p->mode,
+                      .y = tensor_of(r, p, p->value),
+                      .state = plan->arena + p->state,
+                      .seed = plan->seed,
+                      .step = plan->step};
+    for (int j = 0; j < facs_op_get(p->node.op)->inputs; j++) {
+        const facs_plan_node *x = &plan->nodes[p->node.input[j]];
+        call.x[j] = tensor_of(r, x, x->value);
+    }
+    for (int slot = 0; slot < FACS_MAX_PARAMETERS; slot++) {
+        if (p->node.parameter[slot] < 0) continue;
+        const facs_parameter *parameter = &plan->parameters[p->node.parameter[slot]];
+        call.parameter[slot] = plan->parameter_slab + parameter->offset;
+        if (p->mode != FACS_MODE_INFER && facs_parameter_is_trained(parameter) &&
+            plan->gradient_slab)
+            call.gradient[slot] = plan->gradient_slab + parameter->offset;
+    }
+    return call;
+}
+
+static void prepare_node(void *context, int64_t i, int worker)
+{
+    const run *r = context;
+    const facs_op *op = facs_op_get(r->plan->nodes[i].node.op)->op;
+    (void)worker;
+    if (!op->prepare) return;
+    const facs_call call = call_of(r, (int)i);
+    op->prepare(&call);
+}
+
+void facs_plan_prepare(facs_plan *plan)
+{
+    run r = {plan, 0, 1, 1};
+    facs_parallel(plan->options.threads, plan->count, prepare_node, &r);
+}
+
+static void forward(const run *r)
+{
+    for (int i = 0; i < r->plan->count; i++) {
+        const facs_call call = call_of(r, i);
+        facs_op_get(r->plan->nodes[i].node.op)->op->forward(&call);
+    }
+}
+
+void facs_plan_forward(facs_plan *plan, int64_t n, uint64_t seed, uint32_t step)
+{
+    const run r = {plan, 0, plan->options.threads, n};
+    plan->images = n;
+    plan->seed = seed;
+    plan->step = step;
+    forward(&r);
+}
+
+static void replay(const run *r, int step)
+{
+    const facs_plan *plan = r->plan;
+    for (int i = 0; i < plan->count; i++) {
+        const facs_plan_node *p = &plan->nodes[i];
+        if (p->replay_step != step) continue;
+        facs_call call = call_of(r, i);
+        call.y = tensor_of(r, p, p->replayed);
+        facs_op_get(p->node.op)->op->replay(&call);
+    }
+}
+
+static void clear_gradient(const run *r, const facs_plan_node *x)
+{
+    const facs_buffer *b = &r->plan->buffers[x->gradient.buffer];
+    memset(lane_scratch(r) + r->plan->scratch_bytes + b->offset, 0, b->bytes);
+}
+
+static void backward_node(const run *r, int i)
+{
+    const facs_plan *plan = r->plan;
+    const facs_plan_node *p = &plan->nodes[i];
+    const facs_op_row *row = facs_op_get(p->node.op);
+    facs_call call = call_of(r, i);
+
+    call.dy = tensor_of(r, p, p->gradient);
+    for (int j = 0; j < row->inputs; j++) {
+        const facs_plan_node *x = &plan->nodes[p->node.input[j]];
+        if (x->replayed.buffer >= 0) call.x[j] = tensor_of(r, x, x->replayed);
+        call.dx[j] = tensor_of(r, x, x->gradient);
+        call.accumulate[j] = p->accumulate[j];
+        if (p->clear[j]) clear_gradient(r, x);
+    }
+    row->op->backward(&call);
+}
+
+void facs_plan_backward(facs_plan *plan)
+{
+    const run r = {plan, 0, plan->options.threads, plan->images};
+    for (int i = plan->count - 1; i >= 0; i--) {
+        if (!plan->nodes[i].needs_gradient) continue;
+        replay(&r, facs_plan_backward_step(plan, i));
+        backward_node(&r, i);
+    }
+}
+
+static void load(const run *r, const facs_source *source, int64_t first_image)
+{
+    const facs_plan *plan = r->plan;
+    const facs_plan_node *p = &plan->nodes[plan->where[plan->options.first]];
+    const facs_tensor y = tensor_of(r, p, p->value);
+    const facs_context context = {.threads = r->threads, .scratch = lane_scratch(r)};
+    const int64_t skipped = first_image * y.h * y.w * y.c;
+
+    if (source->pixels) {
+        plan->kernels->normalise_u8(&context, &y, source->pixels + skipped, source->scale,
+                                    source->shift);
+        return;
+    }
+    facs_tensor x = y;
+    x.data = (facs_real *)(uintptr_t)(source->numbers + skipped);
+    x.stride = y.c;
+    plan->kernels->copy(&context, &y, &x, 0);
+}
+
+void facs_plan_load(facs_plan *plan, const facs_source *source, int64_t n)
+{
+    const run r = {plan, 0, plan->options.threads, n};
+    load(&r, source, 0);
+}
+
+typedef struct inference {
+    run run;
+    const facs_source *source;
+    int64_t total, per_chunk;
+    facs_real *output;
+} inference;
+
+static void infer_chunk(void *context, int64_t chunk, int worker)
+{
+    const inference *all = context;
+    run r = all->run;
+    const int64_t first = chunk * all->per_chunk, left = all->total - first;
+    const facs_plan_node *last = &r.plan->nodes[r.plan->count - 1];
+
+    r.lane = worker;
+    r.images = left < all->per_chunk ? left : all->per_chunk;
+    load(&r, all->source, first);
+    forward(&r);
+    const facs_tensor y = tensor_of(&r, last, last->value);
+    facs_tensor out = y;
+    out.stride = y.c;
+    out.data = all->output + first * y.h * y.w * y.c;
+    const facs_context copying = {.threads = r.threads, .scratch = lane_scratch(&r)};
+    r.plan->kernels->copy(&copying, &out, &y, 0);
+}
+
+void facs_plan_infer(facs_plan *plan, const facs_source *source, int64_t n, facs_real *output)
+{
+    const facs_plan_options *o = &plan->options;
+    inference all = {.run = {plan, 0, 1, 0},
+                     .source = source,
+                     .total = n,
+                     .per_chunk = o->batch,
+                     .output = output};
+    const int64_t chunks = (n + o->batch - 1) / o->batch;
+
+    /* Too few chunks to fill the lanes: thread inside the kernels instead. */
+    if (chunks < o->lanes) {
+        all.run.threads = o->threads;
+        for (int64_t chunk = 0; chunk < chunks; chunk++) infer_chunk(&all, chunk, 0);
+        return;
+    }
+    facs_parallel(o->lanes, chunks, infer_chunk, &all);
+}
+
+facs_tensor facs_plan_value(const facs_plan *plan, int node, int64_t n)
+{
+    const run r = {(facs_plan *)(uintptr_t)plan, 0, 1, n};
+    if (node < 0 || node >= plan->graph_count || plan->where[node] < 0) return (facs_tensor){0};
+    const facs_plan_node *p = &plan->nodes[plan->where[node]];
+    return tensor_of(&r, p, p->value);
+}
+
+facs_tensor facs_plan_gradient(const facs_plan *plan, int node, int64_t n)
+{
+    const run r = {(facs_plan *)(uintptr_t)plan, 0, 1, n};
+    if (node < 0 || node >= plan->graph_count || plan->where[node] < 0) return (facs_tensor){0};
+    const facs_plan_node *p = &plan->nodes[plan->where[node]];
+    return tensor_of(&r, p, p->gradient);
+}

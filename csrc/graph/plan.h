@@ -1,0 +1,70 @@
+#ifndef FACS_GRAPH_PLAN_H
+#define FACS_GRAPH_PLAN_H
+
+#include "graph/graph.h"
+
+/* A plan runs a range of a graph on a device for at most `batch` images: nodes fused for
+ * how they are used, every buffer placed in one arena. After it is created nothing is
+ * allocated. A plan serves one thread at a time. */
+
+typedef struct facs_plan facs_plan;
+
+typedef struct facs_plan_options {
+    int first; /* this node's value is supplied by the caller; 0 is the graph's input */
+    int last;  /* this node's value is the result */
+    /* Nodes before `boundary` run in FACS_MODE_INFER, the others in `mode`. */
+    int boundary;
+    facs_mode mode;
+    int64_t batch; /* per lane */
+    int threads;
+    int lanes; /* only for FACS_MODE_INFER: batches that run side by side, each on one thread */
+    int keep;  /* keep BatchNorm outputs for backward instead of computing them again */
+} facs_plan_options;
+
+facs_status facs_plan_create(facs_plan **plan, const facs_graph *graph,
+                             const facs_kernels *kernels,
+                             const facs_plan_options *options) FACS_MUST_USE;
+
+/* What facs_plan_create would allocate. */
+facs_status facs_plan_measure(size_t *bytes, const facs_graph *graph,
+                              const facs_kernels *kernels,
+                              const facs_plan_options *options) FACS_MUST_USE;
+
+void facs_plan_free(facs_plan *plan);
+
+/* Parameter and gradient slabs (borrowed) laid out by the graph; gradients may be NULL
+ * where nothing trains. */
+void facs_plan_bind(facs_plan *plan, facs_real *parameters, facs_real *gradients);
+
+/* After the parameters have changed, before forward. */
+void facs_plan_prepare(facs_plan *plan);
+
+/* What a caller supplies for the first node: 8-bit pixels, normalised by scale and shift
+ * (per channel), or numbers. Dense NHWC, borrowed for the call. */
+typedef struct facs_source {
+    const uint8_t *pixels;
+    const facs_real *numbers;
+    const facs_real *scale, *shift;
+} facs_source;
+
+/* Writes the first node's value for n <= batch images. */
+void facs_plan_load(facs_plan *plan, const facs_source *source, int64_t n);
+
+/* Runs n loaded images. `step` and `seed` pick the dropout. */
+void facs_plan_forward(facs_plan *plan, int64_t n, uint64_t seed, uint32_t step);
+
+/* Gradients of the last forward: of the loss node, or with facs_plan_gradient(last) given. */
+void facs_plan_backward(facs_plan *plan);
+
+/* Any number of images through the lanes; the last value, dense, goes to output. */
+void facs_plan_infer(facs_plan *plan, const facs_source *source, int64_t n, facs_real *output);
+
+/* Value or gradient of a node of the graph in lane 0, for n images; data is NULL where the
+ * plan does not have it. Inputs and the result are always there. */
+facs_tensor facs_plan_value(const facs_plan *plan, int node, int64_t n);
+facs_tensor facs_plan_gradient(const facs_plan *plan, int node, int64_t n);
+
+size_t facs_plan_bytes(const facs_plan *plan);
+const facs_plan_options *facs_plan_get_options(const facs_plan *plan);
+
+#endif

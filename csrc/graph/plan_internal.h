@@ -1,0 +1,73 @@
+#ifndef FACS_GRAPH_PLAN_INTERNAL_H
+#define FACS_GRAPH_PLAN_INTERNAL_H
+
+#include "graph/plan.h"
+
+/* Shared by the passes that make a plan and the executor; nobody else includes it. */
+
+/* Bytes of the arena that are in use from step `begin` to step `end`. Node i runs forward
+ * at step i and backward at step 2 count - 1 - i. */
+typedef struct facs_buffer {
+    size_t bytes, offset;
+    int begin, end;
+} facs_buffer;
+
+/* A slice of channels of a buffer. */
+typedef struct facs_view {
+    int buffer, channel, stride; /* buffer -1: not there */
+} facs_view;
+
+typedef struct facs_plan_node {
+    facs_node node; /* inputs are indices into the plan's nodes */
+    facs_mode mode;
+    int source;    /* index in the graph */
+    int consumers; /* plan nodes that read the value */
+    int needs_gradient;
+    facs_view value, replayed, gradient;
+    int replay_step; /* backward step before which the value is replayed, or -1 */
+    int accumulate[FACS_MAX_INPUTS];
+    int clear[FACS_MAX_INPUTS]; /* the input's gradient buffer must be zeroed first */
+    size_t state;               /* offset of the node's state in the arena */
+} facs_plan_node;
+
+struct facs_plan {
+    facs_plan_options options;
+    const facs_kernels *kernels;
+    const facs_parameter *parameters; /* of the graph, borrowed */
+    facs_plan_node *nodes;
+    int count;
+    int *where; /* graph node -> plan node that holds its value, or -1 */
+    int graph_count;
+    facs_buffer *buffers;
+    int buffer_count;
+    size_t scratch_offset, scratch_bytes; /* of lane 0; lanes follow each other */
+    size_t lane_offset, lane_bytes;
+    size_t arena_bytes;
+    char *arena;
+    facs_real *parameter_slab, *gradient_slab;
+    int64_t images; /* of the last forward */
+    uint64_t seed;
+    uint32_t step;
+};
+
+/* Fills nodes, count and where: range, fusion, modes. */
+facs_status facs_plan_lower(facs_plan *plan, const facs_graph *graph);
+
+/* Fills needs_gradient, views, buffers with lifetimes, accumulate and clear. */
+facs_status facs_plan_trace(facs_plan *plan);
+
+/* Places buffers so that no two that live at once overlap; returns the bytes needed. */
+size_t facs_plan_place(facs_buffer *buffers, int count);
+
+static inline int facs_plan_trains(const facs_plan *plan)
+{
+    return plan->options.mode != FACS_MODE_INFER;
+}
+
+/* The step at which node i runs backward. */
+static inline int facs_plan_backward_step(const facs_plan *plan, int i)
+{
+    return 2 * plan->count - 1 - i;
+}
+
+#endif

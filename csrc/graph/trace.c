@@ -1,0 +1,211 @@
+#include "core/memory.h"
+#include "graph/plan_internal.h"
+
+#include <string.h>
+
+/* Which gradients are wanted, where every value and gradient lives, and from when to
+ * when. */
+
+static const facs_op_row *row_of(const facs_plan_node *p)
+{
+    return facs_op_get(p->node.op);
+}
+
+static int has_trained_parameter(const facs_plan *plan, const facs_plan_node *p)
+{
+    for (int slot = 0; slot < FACS_MAX_PARAMETERS; slot++)
+        if (p->node.parameter[slot] >= 0 &&
+            facs_parameter_is_trained(&plan->parameters[p->node.parameter[slot]]))
+            return 1;
+    return 0;
+}
+
+static void find_gradients(facs_plan *plan)
+{
+    for (int i = 0; i < plan->count; i++) {
+        facs_plan_node *p = &plan->nodes[i];
+        p->needs_gradient = p->mode != FACS_MODE_INFER && has_trained_parameter(plan, p);
+        for (int j = 0; j < row_of(p)->inputs; j++)
+            p->needs_gradient |= plan->nodes[p->node.input[j]].needs_gradient;
+    }
+}
+
+static int is_input(const facs_plan_node *p)
+{
+    return p->node.op == FACS_OP_INPUT;
+}
+
+/* Has a buffer of its own, rather than a slice of a concat's. */
+static int is_whole(const facs_plan_node *p)
+{
+    return p->value.stride == p->node.shape.c;
+}
+
+/* A value can be computed again for backward when its own input is kept anyway. */
+static int is_replayable(const facs_plan *plan, int i)
+{
+    const facs_plan_node *p = &plan->nodes[i];
+    return !plan->options.keep && row_of(p)->op->replay && p->needs_gradient &&
+           p->mode != FACS_MODE_INFER && i + 1 < plan->count && is_whole(p) &&
+           !row_of(&plan->nodes[p->node.input[0]])->op->replay;
+}
+
+/* Opens a buffer for node i's shape with `stride` channels to a pixel. */
+static int new_buffer(facs_plan *plan, int i, int stride)
+{
+    const facs_shape s = plan->nodes[i].node.shape;
+    facs_buffer *b = &plan->buffers[plan->buffer_count];
+    const size_t numbers =
+        (size_t)plan->options.batch * (size_t)s.h * (size_t)s.w * (size_t)stride;
+    *b = (facs_buffer){
+        .bytes = facs_align(numbers * sizeof(facs_real)), .begin = 2 * plan->count, .end = -1};
+    return plan->buffer_count++;
+}
+
+static void use(facs_plan *plan, facs_view view, int step)
+{
+    if (view.buffer < 0) return;
+    facs_buffer *b = &plan->buffers[view.buffer];
+    b->begin = step < b->begin ? step : b->begin;
+    b->end = step > b->end ? step : b->end;
+}
+
+/* Gives every node its view: its own buffer, or a slice of the concat that reads it. From
+ * the last node backwards, so that a concat has its view before its inputs. */
+static facs_status assign_views(facs_plan *plan)
+{
+    const facs_view none = {-1, 0, 0};
+    for (int i = 0; i < plan->count; i++) {
+        facs_plan_node *p = &plan->nodes[i];
+        p->value = p->replayed = p->gradient = none;
+    }
+    for (int i = plan->count - 1; i >= 0; i--) {
+        facs_plan_node *p = &plan->nodes[i];
+        const int c = p->node.shape.c;
+        const int wants_gradient = p->needs_gradient && p->node.op != FACS_OP_LOSS;
+        if (p->value.buffer < 0) p->value = (facs_view){new_buffer(plan, i, c), 0, c};
+        if (p->gradient.buffer < 0 && wants_gradient)
+            p->gradient = (facs_view){new_buffer(plan, i, p->value.stride), p->value.channel,
+                                      p->value.stride};
+        if (p->node.op != FACS_OP_CONCAT) continue;
+        int channel = p->value.channel;
+        for (int j = 0; j < 2; j++) {
+            facs_plan_node *x = &plan->nodes[p->node.input[j]];
+            if (x->value.buffer >= 0)
+                return facs_fail(FACS_E_UNSUPPORTED, "concat %s: %s is read by another concat",
+                                 p->node.name, x->node.name);
+            x->value = (facs_view){p->value.buffer, channel, p->value.stride};
+            if (x->needs_gradient)
+                x->gradient = (facs_view){p->gradient.buffer, channel, p->value.stride};
+            channel += x->node.shape.c;
+        }
+    }
+    return FACS_OK;
+}
+
+static int same_shape(facs_shape a, facs_shape b)
+{
+    return a.h == b.h && a.w == b.w && a.c == b.c;
+}
+
+static int can_share(const facs_plan *plan, int i)
+{
+    const facs_plan_node *p = &plan->nodes[i];
+    if (!row_of(p)->in_place) return 0;
+    const facs_plan_node *x = &plan->nodes[p->node.input[0]];
+    return x->consumers == 1 && is_whole(x) && is_whole(p) && !is_input(x) &&
+           x->node.op != FACS_OP_CONCAT && same_shape(x->node.shape, p->node.shape);
+}
+
+/* Lets ops that may do so write over their input, and their gradient over the output's. */
+static void share_in_place(facs_plan *plan)
+{
+    for (int i = 0; i < plan->count; i++) {
+        facs_plan_node *p = &plan->nodes[i];
+        if (!can_share(plan, i)) continue;
+        const facs_plan_node *x = &plan->nodes[p->node.input[0]];
+        const int read_later = p->needs_gradient && (row_of(p)->reads & FACS_READS_X);
+        const int reads_itself = x->needs_gradient && (row_of(x)->reads & FACS_READS_Y);
+        if (!read_later && !reads_itself && !is_replayable(plan, p->node.input[0]))
+            p->value = x->value;
+    }
+    for (int i = plan->count - 1; i >= 0; i--) {
+        facs_plan_node *p = &plan->nodes[i];
+        if (!can_share(plan, i)) continue;
+        facs_plan_node *x = &plan->nodes[p->node.input[0]];
+        if (x->gradient.buffer >= 0 && p->gradient.buffer >= 0) x->gradient = p->gradient;
+    }
+}
+
+/* The value of node i is read by the backward step of one of its readers. */
+static void use_backward(facs_plan *plan, int i, int step)
+{
+    facs_plan_node *p = &plan->nodes[i];
+    if (!is_replayable(plan, i)) {
+        use(plan, p->value, step);
+        return;
+    }
+    if (p->replayed.buffer < 0)
+        p->replayed = (facs_view){new_buffer(plan, i, p->node.shape.c), 0, p->node.shape.c};
+    if (p->replay_step < 0 || step < p->replay_step) p->replay_step = step;
+    use(plan, p->replayed, step);
+}
+
+static void trace_values(facs_plan *plan)
+{
+    for (int i = 0; i < plan->count; i++) {
+        facs_plan_node *p = &plan->nodes[i];
+        const unsigned reads = p->needs_gradient ? row_of(p)->reads : FACS_READS_NOTHING;
+        const int backward = facs_plan_backward_step(plan, i);
+        use(plan, p->value, is_input(p) ? 0 : i);
+        for (int j = 0; j < row_of(p)->inputs; j++) {
+            use(plan, plan->nodes[p->node.input[j]].value, i);
+            if (reads & FACS_READS_X) use_backward(plan, p->node.input[j], backward);
+        }
+        if (reads & FACS_READS_Y) use(plan, p->value, backward);
+        if (p->node.op == FACS_OP_LOSS) /* the caller reads the logits after the step */
+            use(plan, plan->nodes[p->node.input[0]].value, 2 * plan->count);
+    }
+    use(plan, plan->nodes[plan->count - 1].value, 2 * plan->count);
+}
+
+static void trace_gradients(facs_plan *plan, char *written)
+{
+    const facs_plan_node *last = &plan->nodes[plan->count - 1];
+    if (last->gradient.buffer >= 0) {
+        use(plan, last->gradient, plan->count);
+        written[last->gradient.buffer] = 1;
+    }
+    for (int i = plan->count - 1; i >= 0; i--) {
+        facs_plan_node *p = &plan->nodes[i];
+        const int step = facs_plan_backward_step(plan, i);
+        if (!p->needs_gradient) continue;
+        use(plan, p->gradient, step);
+        for (int j = 0; j < row_of(p)->inputs && p->node.op != FACS_OP_CONCAT; j++) {
+            const facs_plan_node *x = &plan->nodes[p->node.input[j]];
+            if (x->gradient.buffer < 0) continue;
+            use(plan, x->gradient, step);
+            const int in_place = x->gradient.buffer == p->gradient.buffer;
+            const int first = !written[x->gradient.buffer];
+            p->clear[j] = first && !is_whole(x);
+            p->accumulate[j] = !in_place && (!first || p->clear[j]);
+            written[x->gradient.buffer] = 1;
+        }
+    }
+}
+
+facs_status facs_plan_trace(facs_plan *plan)
+{
+    const size_t most = 3 * (size_t)plan->count;
+    char *written;
+
+    FACS_TRY(facs_allocate(&plan->buffers, most, sizeof *plan->buffers, "plan"));
+    find_gradients(plan);
+    FACS_TRY(assign_views(plan));
+    share_in_place(plan);
+    trace_values(plan);
+    FACS_TRY(facs_allocate(&written, most, sizeof *written, "plan"));
+    trace_gradients(plan, written);
+    facs_free(written);
+    return FACS_OK;
+}

@@ -1,0 +1,158 @@
+#include "nets/network.h"
+
+#include "core/memory.h"
+#include "core/rng.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    facs_backbone *build;
+} backbones[] = {
+    {"mobilenet_v1", facs_mobilenet_v1},
+};
+
+enum { BACKBONES = sizeof backbones / sizeof *backbones };
+
+const char *facs_network_names(int i)
+{
+    return i >= 0 && i < BACKBONES ? backbones[i].name : NULL;
+}
+
+static facs_status find_backbone(const char *name, facs_backbone **build)
+{
+    char known[256] = "";
+    for (int i = 0; i < BACKBONES; i++) {
+        if (strcmp(backbones[i].name, name) == 0) {
+            *build = backbones[i].build;
+            return FACS_OK;
+        }
+        const size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", backbones[i].name);
+    }
+    return facs_fail(FACS_E_ARG, "network '%s' is not known, there are: %s", name, known);
+}
+
+static facs_status check_options(const facs_network_options *o)
+{
+    if (o->labels < 1) return facs_fail(FACS_E_ARG, "labels is %d, want at least 1", o->labels);
+    if (o->input_size < 1 || o->input_size > 4096)
+        return facs_fail(FACS_E_ARG, "input_size is %d, want 1 to 4096", o->input_size);
+    if (!(o->width > 0 && o->width <= 8))
+        return facs_fail(FACS_E_ARG, "width is %g, want a number in (0, 8]", o->width);
+    if (!(o->dropout >= 0 && o->dropout < 1))
+        return facs_fail(FACS_E_ARG, "dropout is %g, want a number in [0, 1)", o->dropout);
+    if (!(o->epsilon > 0 && o->epsilon < 1))
+        return facs_fail(FACS_E_ARG, "epsilon is %g, want a number in (0, 1)", o->epsilon);
+    return FACS_OK;
+}
+
+static int build_head(facs_builder *b, int x, const facs_network_options *o)
+{
+    facs_builder_block(b, "head");
+    b->epsilon = (facs_real)1e-5;
+    facs_builder_scope(b, "%s", "");
+    if (o->head == FACS_HEAD_CLASSIFIER)
+        return facs_build_conv(b, "classifier", x, o->labels, 1, 1, 1, 1);
+    facs_builder_scope(b, "head.");
+    x = facs_build_batchnorm(b, "normalization", x);
+    x = facs_build_activation(b, "activation", x, (facs_clamp){0, INFINITY});
+    x = facs_build_dropout(b, "dropout", x, (facs_real)o->dropout);
+    return facs_build_conv(b, "classifier", x, o->labels, 1, 1, 1, 1);
+}
+
+static facs_status build(facs_network *net, facs_backbone *backbone, uint64_t seed)
+{
+    const facs_network_options *o = &net->options;
+    facs_builder b = facs_builder_begin(&net->graph);
+
+    b.padding = o->padding;
+    b.epsilon = (facs_real)o->epsilon;
+    facs_builder_block(&b, "input");
+    net->input = facs_build_input(&b, "image", o->input_size, o->input_size, 3);
+    int x = backbone(&b, net->input, o);
+    facs_builder_scope(&b, "%s", "");
+    net->features = facs_build_globalpool(&b, "features", x);
+    net->logits = build_head(&b, net->features, o);
+    FACS_TRY(b.status);
+    FACS_TRY(facs_allocate_slab(&net->parameters,
+                                (size_t)net->graph.parameter_numbers * sizeof(facs_real),
+                                "parameters"));
+    facs_network_initialise(net, seed, 0);
+    return FACS_OK;
+}
+
+facs_status facs_network_create(facs_network **out, const char *name,
+                                const facs_network_options *options, uint64_t seed)
+{
+    facs_backbone *backbone;
+    facs_network *net;
+
+    *out = NULL;
+    FACS_TRY(find_backbone(name, &backbone));
+    FACS_TRY(check_options(options));
+    FACS_TRY(facs_allocate(&net, 1, sizeof *net, "network"));
+    net->options = *options;
+    const facs_status status = build(net, backbone, seed);
+    if (status != FACS_OK) {
+        facs_network_free(net);
+        return status;
+    }
+    *out = net;
+    return FACS_OK;
+}
+
+void facs_network_free(facs_network *net)
+{
+    if (!net) return;
+    facs_graph_free(&net->graph);
+    facs_free(net->parameters);
+    facs_free(net);
+}
+
+static void initialise_weight(facs_real *w, const facs_parameter *p, const facs_node *node,
+                              facs_rng *rng)
+{
+    const int inputs = p->dims[0] * p->dims[1] * p->dims[2];
+    const int outputs = p->dims[0] * p->dims[1] * p->dims[3] / node->u.conv.geometry.groups;
+    const double deviation = sqrt(2.0 / outputs), bound = 1 / sqrt((double)inputs);
+    for (int64_t i = 0; i < p->count; i++)
+        w[i] = (facs_real)(node->u.conv.bias ? facs_rng_between(rng, -bound, bound)
+                                             : deviation * facs_rng_normal(rng));
+}
+
+void facs_network_initialise(facs_network *net, uint64_t seed, int first_block)
+{
+    for (int i = 0; i < net->graph.parameter_count; i++) {
+        const facs_parameter *p = &net->graph.parameters[i];
+        facs_real *values = net->parameters + p->offset;
+        facs_rng rng = facs_rng_stream(seed, FACS_RNG_INITIALISE, 0, (uint32_t)i);
+        const int one = p->kind == FACS_PARAMETER_GAMMA || p->kind == FACS_PARAMETER_VARIANCE;
+        if (p->block < first_block) continue;
+        if (p->kind == FACS_PARAMETER_WEIGHT)
+            initialise_weight(values, p, &net->graph.nodes[p->node], &rng);
+        else
+            for (int64_t j = 0; j < p->count; j++) values[j] = (facs_real)one;
+    }
+}
+
+int64_t facs_network_trainable(const facs_network *net)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < net->graph.parameter_count; i++)
+        if (facs_parameter_is_trained(&net->graph.parameters[i]))
+            sum += net->graph.parameters[i].count;
+    return sum;
+}
+
+int64_t facs_network_macs(const facs_network *net)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < net->graph.count; i++) {
+        const facs_op *op = facs_op_get(net->graph.nodes[i].op)->op;
+        sum += op->macs ? op->macs(&net->graph.nodes[i]) : 0;
+    }
+    return sum;
+}
