@@ -111,3 +111,8 @@ const facs_plan_options *facs_plan_get_options(const facs_plan *plan)
 {
     return &plan->options;
 }
+
+int64_t facs_plan_images(const facs_plan *plan)
+{
+    return plan->images;
+}

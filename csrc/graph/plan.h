@@ -64,6 +64,9 @@ void facs_plan_infer(facs_plan *plan, const facs_source *source, int64_t n, facs
 facs_tensor facs_plan_value(const facs_plan *plan, int node, int64_t n);
 facs_tensor facs_plan_gradient(const facs_plan *plan, int node, int64_t n);
 
+/* Images of the last forward. */
+int64_t facs_plan_images(const facs_plan *plan);
+
 size_t facs_plan_bytes(const facs_plan *plan);
 const facs_plan_options *facs_plan_get_options(const facs_plan *plan);
 

@@ -2,6 +2,7 @@
 
 #include "core/blas.h"
 #include "core/threads.h"
+#include "py/network_module.h"
 
 /* The two exceptions that are ours; the others are Python's own. */
 typedef struct module_state {
@@ -45,6 +46,7 @@ static int add_exceptions(PyObject *module)
 static facs_py_adder *const adders[] = {
     facs_py_bridge_init,
     add_exceptions,
+    facs_py_network_add,
 };
 
 static int execute(PyObject *module)

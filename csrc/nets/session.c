@@ -1,0 +1,231 @@
+#include "nets/session.h"
+
+#include "core/memory.h"
+#include "core/threads.h"
+
+#include <string.h>
+
+/* Images that one lane takes through the network at a time. On 2 cores with 1 MiB of L2,
+ * 1 to 4 are equally fast; more leave the caches. */
+enum { LANE_BATCH = 2 };
+
+struct facs_session {
+    facs_network *network;
+    facs_kernels kernels;
+    int threads;
+    facs_real scale[3], shift[3];
+    facs_real *gradients;
+    unsigned version; /* of the parameters */
+    facs_plan *inference[FACS_STRETCH_COUNT];
+    unsigned prepared[FACS_STRETCH_COUNT];
+    facs_plan *training; /* for facs_session_forward */
+};
+
+facs_status facs_session_create(facs_session **out, facs_network *network, const char *limit,
+                                int threads)
+{
+    facs_session *s;
+
+    *out = NULL;
+    FACS_TRY(facs_allocate(&s, 1, sizeof *s, "session"));
+    if (!facs_kernels_select(&s->kernels, limit)) {
+        facs_free(s);
+        return facs_fail(FACS_E_ARG, "FACS_CPU is '%s', which this machine does not have",
+                         limit);
+    }
+    s->threads = threads > 0 ? threads : facs_threads_default();
+    s->network = network;
+    s->version = 1;
+    for (int i = 0; i < 3; i++) s->scale[i] = 1;
+    *out = s;
+    return FACS_OK;
+}
+
+void facs_session_free(facs_session *s)
+{
+    if (!s) return;
+    for (int i = 0; i < FACS_STRETCH_COUNT; i++) facs_plan_free(s->inference[i]);
+    facs_plan_free(s->training);
+    facs_free(s->gradients);
+    facs_network_free(s->network);
+    facs_free(s);
+}
+
+facs_network *facs_session_network(const facs_session *s)
+{
+    return s->network;
+}
+
+const facs_kernels *facs_session_kernels(const facs_session *s)
+{
+    return &s->kernels;
+}
+
+int facs_session_threads(const facs_session *s)
+{
+    return s->threads;
+}
+
+facs_status facs_session_gradients(facs_session *s, facs_real **gradients)
+{
+    if (!s->gradients)
+        FACS_TRY(facs_allocate_slab(
+            &s->gradients, (size_t)s->network->graph.parameter_numbers * sizeof(facs_real),
+            "gradients"));
+    *gradients = s->gradients;
+    return FACS_OK;
+}
+
+void facs_session_touch(facs_session *s)
+{
+    s->version++;
+}
+
+void facs_session_set_pixels(facs_session *s, const facs_real scale[3],
+                             const facs_real shift[3])
+{
+    memcpy(s->scale, scale, sizeof s->scale);
+    memcpy(s->shift, shift, sizeof s->shift);
+}
+
+void facs_session_get_pixels(const facs_session *s, facs_real scale[3], facs_real shift[3])
+{
+    memcpy(scale, s->scale, sizeof s->scale);
+    memcpy(shift, s->shift, sizeof s->shift);
+}
+
+static facs_source source_of(const facs_session *s, const uint8_t *pixels,
+                             const facs_real *numbers)
+{
+    return (facs_source){
+        .pixels = pixels, .numbers = numbers, .scale = s->scale, .shift = s->shift};
+}
+
+static facs_plan_options inference_options(const facs_session *s, facs_stretch stretch)
+{
+    const facs_network *net = s->network;
+    return (facs_plan_options){
+        .first = stretch == FACS_STRETCH_HEAD ? net->features : net->input,
+        .last = stretch == FACS_STRETCH_FEATURES ? net->features : net->logits,
+        .boundary = net->graph.count,
+        .mode = FACS_MODE_INFER,
+        .batch = LANE_BATCH,
+        .threads = s->threads,
+        .lanes = s->threads,
+    };
+}
+
+facs_status facs_session_infer(facs_session *s, facs_stretch stretch, const uint8_t *pixels,
+                               const facs_real *numbers, int64_t n, facs_real *output)
+{
+    const facs_source source = source_of(s, pixels, numbers);
+    facs_plan **plan = &s->inference[stretch];
+
+    if (!*plan) {
+        const facs_plan_options options = inference_options(s, stretch);
+        FACS_TRY(facs_plan_create(plan, &s->network->graph, &s->kernels, &options));
+        facs_plan_bind(*plan, s->network->parameters, NULL);
+    }
+    if (s->prepared[stretch] != s->version) {
+        facs_plan_prepare(*plan);
+        s->prepared[stretch] = s->version;
+    }
+    facs_plan_infer(*plan, &source, n, output);
+    return FACS_OK;
+}
+
+static facs_status training_plan(facs_session *s, facs_mode mode, int64_t n)
+{
+    const facs_plan_options *have = s->training ? facs_plan_get_options(s->training) : NULL;
+    facs_real *gradients;
+
+    FACS_TRY(facs_session_gradients(s, &gradients));
+    if (!have || have->mode != mode || have->batch < n) {
+        const facs_plan_options options = {.first = s->network->input,
+                                           .last = s->network->logits,
+                                           .mode = mode,
+                                           .batch = n,
+                                           .threads = s->threads,
+                                           .lanes = 1};
+        facs_plan_free(s->training);
+        s->training = NULL;
+        FACS_TRY(facs_plan_create(&s->training, &s->network->graph, &s->kernels, &options));
+        facs_plan_bind(s->training, s->network->parameters, gradients);
+    }
+    return FACS_OK;
+}
+
+static void copy_dense(facs_real *to, const facs_tensor *from)
+{
+    memcpy(to, from->data, (size_t)(from->n * from->c) * sizeof *to);
+}
+
+facs_status facs_session_forward(facs_session *s, facs_mode mode, const uint8_t *pixels,
+                                 const facs_real *numbers, int64_t n, uint64_t seed,
+                                 uint32_t step, facs_real *logits)
+{
+    const facs_source source = source_of(s, pixels, numbers);
+
+    FACS_TRY(training_plan(s, mode, n));
+    facs_plan_prepare(s->training);
+    facs_plan_load(s->training, &source, n);
+    facs_plan_forward(s->training, n, seed, step);
+    const facs_tensor y = facs_plan_value(s->training, s->network->logits, n);
+    copy_dense(logits, &y);
+    if (mode == FACS_MODE_TRAIN) /* running statistics moved */
+        facs_session_touch(s);
+    return FACS_OK;
+}
+
+facs_status facs_session_backward(facs_session *s, const facs_real *dlogits)
+{
+    if (!s->training)
+        return facs_fail(FACS_E_ARG, "backward: there was no forward pass before it");
+    const facs_tensor dy =
+        facs_plan_gradient(s->training, s->network->logits, facs_session_images(s));
+    memcpy(dy.data, dlogits, (size_t)(dy.n * dy.c) * sizeof *dlogits);
+    facs_plan_backward(s->training);
+    return FACS_OK;
+}
+
+int64_t facs_session_images(const facs_session *s)
+{
+    return s->training ? facs_plan_images(s->training) : 0;
+}
+
+facs_status facs_training_graph_create(facs_training_graph *t, const facs_network *network,
+                                       facs_loss_kind kind, const facs_loss_options *options)
+{
+    const int labels = network->options.labels;
+
+    FACS_TRY(facs_graph_borrow(&t->graph, &network->graph));
+    facs_builder b = facs_builder_begin(&t->graph);
+    t->target = facs_build_input(&b, "target", 1, 1, labels);
+    t->mask = facs_build_input(&b, "mask", 1, 1, labels);
+    t->loss = facs_build_loss(&b, "loss", network->logits, t->target, t->mask, kind, options);
+    if (b.status != FACS_OK) facs_free(t->graph.nodes);
+    return b.status;
+}
+
+facs_status facs_session_measure(const facs_session *s, int64_t batch, int training, int block,
+                                 size_t *bytes)
+{
+    const facs_loss_options loss = {.epsilon = (facs_real)1e-7};
+    facs_training_graph t;
+
+    if (!training) {
+        const facs_plan_options options = inference_options(s, FACS_STRETCH_LOGITS);
+        return facs_plan_measure(bytes, &s->network->graph, &s->kernels, &options);
+    }
+    FACS_TRY(facs_training_graph_create(&t, s->network, FACS_LOSS_BCE, &loss));
+    const facs_plan_options options = {.first = s->network->input,
+                                       .last = t.loss,
+                                       .boundary = facs_graph_block_start(&t.graph, block),
+                                       .mode = FACS_MODE_TRAIN,
+                                       .batch = batch,
+                                       .threads = s->threads,
+                                       .lanes = 1};
+    const facs_status status = facs_plan_measure(bytes, &t.graph, &s->kernels, &options);
+    facs_free(t.graph.nodes);
+    return status;
+}

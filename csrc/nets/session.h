@@ -1,0 +1,72 @@
+#ifndef FACS_NETS_SESSION_H
+#define FACS_NETS_SESSION_H
+
+#include "graph/plan.h"
+#include "nets/network.h"
+
+/* A network on a device: kernels, threads, gradients and the plans made so far, each for
+ * the use that first asked for it. One thread at a time. */
+
+typedef struct facs_session facs_session;
+
+typedef enum facs_stretch {
+    FACS_STRETCH_LOGITS,   /* image to logits */
+    FACS_STRETCH_FEATURES, /* image to pooled features */
+    FACS_STRETCH_HEAD,     /* pooled features to logits */
+    FACS_STRETCH_COUNT
+} facs_stretch;
+
+/* Takes the network over. limit: the highest rung of kernels, or NULL. threads 0: as many
+ * as the process may use. */
+facs_status facs_session_create(facs_session **session, facs_network *network,
+                                const char *limit, int threads) FACS_MUST_USE;
+void facs_session_free(facs_session *session);
+
+facs_network *facs_session_network(const facs_session *session);
+const facs_kernels *facs_session_kernels(const facs_session *session);
+int facs_session_threads(const facs_session *session);
+
+/* Gradient slab, laid out as the parameters; made on first use. */
+facs_status facs_session_gradients(facs_session *session, facs_real **gradients) FACS_MUST_USE;
+
+/* To be called whenever parameters were written. */
+void facs_session_touch(facs_session *session);
+
+/* 8-bit pixels become scale * pixel + shift, per channel. */
+void facs_session_set_pixels(facs_session *session, const facs_real scale[3],
+                             const facs_real shift[3]);
+void facs_session_get_pixels(const facs_session *session, facs_real scale[3],
+                             facs_real shift[3]);
+
+/* n images (or feature vectors) with stored statistics; output is dense. Exactly one of
+ * pixels and numbers is set. */
+facs_status facs_session_infer(facs_session *session, facs_stretch stretch,
+                               const uint8_t *pixels, const facs_real *numbers, int64_t n,
+                               facs_real *output) FACS_MUST_USE;
+
+/* Image to logits, ready for facs_session_backward, which writes the gradients of all
+ * parameters (those of running statistics stay 0). mode: not FACS_MODE_INFER. */
+facs_status facs_session_forward(facs_session *session, facs_mode mode, const uint8_t *pixels,
+                                 const facs_real *numbers, int64_t n, uint64_t seed,
+                                 uint32_t step, facs_real *logits) FACS_MUST_USE;
+facs_status facs_session_backward(facs_session *session,
+                                  const facs_real *dlogits) FACS_MUST_USE;
+
+/* Images of the last facs_session_forward; 0 before it. */
+int64_t facs_session_images(const facs_session *session);
+
+/* Arena bytes of inference or of a training step from a block on, with loss. */
+facs_status facs_session_measure(const facs_session *session, int64_t batch, int training,
+                                 int block, size_t *bytes) FACS_MUST_USE;
+
+/* A copy of the network's graph with target, mask and loss behind the logits. */
+typedef struct facs_training_graph {
+    facs_graph graph; /* free with facs_free(graph.nodes) */
+    int target, mask, loss;
+} facs_training_graph;
+
+facs_status facs_training_graph_create(facs_training_graph *training,
+                                       const facs_network *network, facs_loss_kind kind,
+                                       const facs_loss_options *options) FACS_MUST_USE;
+
+#endif
