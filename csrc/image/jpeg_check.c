@@ -1,4 +1,5 @@
 #include "image/format_check.h"
+#include "image/jpeg_entropy.h"
 
 #include <string.h>
 
@@ -17,7 +18,7 @@ enum {
     SOS = 0xDA,
     DQT = 0xDB,
     DRI = 0xDD,
-    MAX_COMPONENTS = 4,
+    MAX_COMPONENTS = FACS_JPEG_MAX_COMPONENTS,
     MAX_SCANS = 256 /* a legal progressive file of many more would only burn time */
 };
 
@@ -28,6 +29,7 @@ typedef struct jpeg_component {
 typedef struct jpeg_scan {
     int components, first, refines;
     int64_t blocks, mcus;
+    facs_jpeg_layout layout;
 } jpeg_scan;
 
 typedef struct jpeg_walk {
@@ -36,6 +38,7 @@ typedef struct jpeg_walk {
     jpeg_component component[MAX_COMPONENTS];
     int components, progressive, h_max, v_max, scans;
     unsigned quantisers, huffman[2]; /* bit per table defined; 0 is DC, 1 is AC */
+    facs_jpeg_huffman table[2][4];
     uint32_t restart_interval;
 } jpeg_walk;
 
@@ -113,6 +116,9 @@ static facs_status check_huffman(jpeg_walk *walk, const uint8_t *data, size_t le
         for (int n = 1; n <= 16; n++) bytes += data[i + (size_t)n];
         if (bytes > 17 + 256 || bytes == 17 || length - i < bytes)
             return corrupt(walk, "malformed Huffman table");
+        if (!facs_jpeg_huffman_init(&walk->table[type][table], data + i + 1, data + i + 17,
+                                    (int)bytes - 17))
+            return corrupt(walk, "overfull Huffman table");
         walk->huffman[type] |= 1u << table;
         i += bytes;
     }
@@ -168,10 +174,15 @@ static facs_status check_scan_header(jpeg_walk *walk, jpeg_scan *scan, const uin
         for (int k = 0; k < walk->components; k++)
             if (walk->component[k].id == data[1 + 2 * i]) c = &walk->component[k];
         if (!c) return corrupt(walk, "scan of an unknown component");
-        FACS_TRY(check_tables(walk, scan, c, data[2 + 2 * i]));
+        const int tables = data[2 + 2 * i];
+        FACS_TRY(check_tables(walk, scan, c, tables));
+        scan->layout.component[i].dc = &walk->table[0][tables >> 4];
+        scan->layout.component[i].ac = &walk->table[1][tables & 15];
+        scan->layout.component[i].blocks = scan->components == 1 ? 1 : c->h * c->v;
         c->seen |= scan->first == 0 && !scan->refines;
         per_mcu += c->h * c->v;
     }
+    scan->layout.components = scan->components;
     count_blocks(walk, scan, c, per_mcu);
     return FACS_OK;
 }
@@ -184,15 +195,30 @@ static int enough_bits(const jpeg_walk *walk, const jpeg_scan *scan, uint64_t da
     return data_bytes * 8 >= (uint64_t)(scan->blocks * least);
 }
 
+/* The data between two restart markers. A progressive scan refines coefficients that only a
+ * decoder has, so its codes are not walked. */
+static facs_status check_interval(const jpeg_walk *walk, const jpeg_scan *scan,
+                                  int64_t interval, const uint8_t *begin, const uint8_t *end)
+{
+    const int64_t length = walk->restart_interval;
+    if (walk->progressive) return FACS_OK;
+    int64_t units = length ? scan->mcus - interval * length : scan->mcus;
+    units = length && units > length ? length : units < 0 ? 0 : units;
+    const char *fault =
+        facs_jpeg_entropy_check(&scan->layout, units, begin, (size_t)(end - begin));
+    return fault ? corrupt(walk, fault) : FACS_OK;
+}
+
 /* From the first byte of entropy-coded data to the marker that ends it. */
 static facs_status walk_entropy(jpeg_walk *walk, const jpeg_scan *scan)
 {
     const uint8_t *bytes = walk->file->bytes, *end = bytes + walk->file->size;
-    const uint8_t *p = bytes + walk->at;
+    const uint8_t *p = bytes + walk->at, *begin = p;
+    const int64_t length = walk->restart_interval;
     uint64_t data_bytes = 0;
     int64_t restarts = 0;
 
-    for (;;) {
+    for (;; p++) {
         const uint8_t *mark = memchr(p, 0xFF, (size_t)(end - p));
         if (!mark) return truncated(walk);
         data_bytes += (uint64_t)(mark - p);
@@ -201,19 +227,20 @@ static facs_status walk_entropy(jpeg_walk *walk, const jpeg_scan *scan)
         if (p == end) return truncated(walk);
         if (*p == 0) {
             data_bytes++;
-        } else if (*p >= RST0 && *p <= RST7) {
-            walk->at = (size_t)(mark - bytes);
-            if (*p - RST0 != (restarts++ & 7) || !walk->restart_interval)
-                return corrupt(walk, "unexpected restart marker");
-        } else {
-            walk->at = (size_t)(mark - bytes);
-            break;
+            continue;
         }
-        p++;
+        walk->at = (size_t)(mark - bytes);
+        const int restart = *p >= RST0 && *p <= RST7;
+        if (restart && (*p - RST0 != (restarts & 7) || !length))
+            return corrupt(walk, "unexpected restart marker");
+        if (!restart && !enough_bits(walk, scan, data_bytes))
+            return corrupt(walk, "too little image data");
+        FACS_TRY(check_interval(walk, scan, restarts, begin, mark));
+        if (!restart) break;
+        restarts++;
+        begin = p + 1;
     }
-    const int64_t interval = walk->restart_interval;
-    if (!enough_bits(walk, scan, data_bytes)) return corrupt(walk, "too little image data");
-    if (interval && restarts < ceil_divide(scan->mcus, interval) - 1)
+    if (length && restarts < ceil_divide(scan->mcus, length) - 1)
         return corrupt(walk, "missing restart markers");
     return FACS_OK;
 }

@@ -21,7 +21,7 @@ def read_image(path: str | os.PathLike[str], size: int | None = None) -> NDArray
 
     Grey images become three equal channels, an alpha channel is dropped, samples of 16 bits keep
     their high byte. The orientation tag of a camera is not applied. Truncated and damaged files are
-    refused rather than filled with grey: the markers and the least amount of data of a JPEG, the
+    refused rather than filled with grey: the markers and Huffman codes of a JPEG, the
     checksums of a PNG and the sizes of a BMP are verified before anything is decoded.
 
     Parameters

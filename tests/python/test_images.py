@@ -166,6 +166,29 @@ def test_jpeg_with_lost_data_is_refused() -> None:
         fn.decode_image(encode(Image.fromarray(photo()), "JPEG")[:700] + b"\xff\xd9")
 
 
+@pytest.mark.parametrize("name", ["baseline.jpg", "full_chroma.jpg", "grey.jpg", "cmyk.jpg", "restarts.jpg"])
+def test_sequential_jpeg_closed_too_early_is_refused(corpus: dict[str, Path], name: str) -> None:
+    # An end marker behind any prefix looks like a whole file; its blocks are too few.
+    data = corpus[name].read_bytes()
+    for size in range(2, len(data) - 2):
+        with pytest.raises(fn.FormatError, match="corrupt JPEG|truncated JPEG"):
+            fn.decode_image(data[:size] + b"\xff\xd9")
+
+
+def test_most_losses_inside_a_sequential_jpeg_are_refused() -> None:
+    data = encode(Image.fromarray(photo()), "JPEG", quality=90)
+    start = data.index(b"\xff\xda") + 14
+    cuts = range(start, len(data) - 102, 7)
+    refused = 0
+    for cut in cuts:
+        try:
+            fn.decode_image(data[:cut] + data[cut + 100 :])
+        except fn.FormatError:
+            refused += 1
+    # A JPEG has no checksum: a loss that happens to leave the count of blocks right is not seen.
+    assert refused > 0.9 * len(cuts), f"{refused} of {len(cuts)}"
+
+
 def test_png_that_unpacks_to_more_than_its_header_says_is_refused() -> None:
     data = encode(Image.fromarray(pattern(4, 4)), "PNG")
     bomb = zlib.compress(bytes(50_000_000), 9)
