@@ -4,9 +4,11 @@
 #include "core/memory.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static facs_status io_failure(const char *path, int reason)
 {
@@ -41,8 +43,15 @@ facs_status facs_image_read(facs_image *out, const char *path)
     size_t size = 0;
 
     *out = (facs_image){0};
-    FILE *file = fopen(path, "rb");
-    if (!file) return io_failure(path, errno);
+    /* Opening a pipe nobody writes to must not wait. */
+    const int descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (descriptor < 0) return io_failure(path, errno);
+    FILE *file = fdopen(descriptor, "rb");
+    if (!file) {
+        const int reason = errno;
+        close(descriptor);
+        return io_failure(path, reason);
+    }
     facs_status status = read_all(file, path, &bytes, &size);
     const int reason = errno;
     fclose(file);

@@ -6,7 +6,6 @@ Images are arrays of shape (height, width, 3), dtype uint8, channels red, green,
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,8 +20,9 @@ def read_image(path: str | os.PathLike[str], size: int | None = None) -> NDArray
 
     Grey images become three equal channels, an alpha channel is dropped, samples of 16 bits keep
     their high byte. The orientation tag of a camera is not applied. Truncated and damaged files are
-    refused rather than filled with grey: the markers and Huffman codes of a JPEG, the
-    checksums of a PNG and the sizes of a BMP are verified before anything is decoded.
+    refused rather than filled with grey: the markers and Huffman codes of a JPEG, the checksums of a
+    PNG and the sizes of a BMP are verified before anything is decoded. Of a progressive JPEG only
+    the markers are verified. A JPEG has no checksum, so a few wrong bits in it can go unseen.
 
     Parameters
     ----------
@@ -48,7 +48,8 @@ def read_image(path: str | os.PathLike[str], size: int | None = None) -> NDArray
     ValueError
         `size` is not between 1 and 32768.
     """
-    return _core.read_image(path, size)  # type: ignore[no-any-return]
+    pixels: NDArray[np.uint8] = _core.read_image(path, size)
+    return pixels
 
 
 def decode_image(
@@ -75,7 +76,8 @@ def decode_image(
     FormatError, ValueError
         As `read_image`.
     """
-    return _core.decode_image(data, size, name)  # type: ignore[no-any-return]
+    pixels: NDArray[np.uint8] = _core.decode_image(data, size, name)
+    return pixels
 
 
 def resize_image(image: ArrayLike, height: int, width: int) -> NDArray[np.uint8]:
@@ -104,7 +106,8 @@ def resize_image(image: ArrayLike, height: int, width: int) -> NDArray[np.uint8]
     TypeError
         Pixels of another dtype than uint8.
     """
-    return _core.resize_image(image, height, width)  # type: ignore[no-any-return]
+    pixels: NDArray[np.uint8] = _core.resize_image(image, height, width)
+    return pixels
 
 
 def crop_image(image: ArrayLike, height: int, width: int) -> NDArray[np.uint8]:
@@ -129,7 +132,8 @@ def crop_image(image: ArrayLike, height: int, width: int) -> NDArray[np.uint8]:
     TypeError
         Pixels of another dtype than uint8.
     """
-    return _core.crop_image(image, height, width)  # type: ignore[no-any-return]
+    pixels: NDArray[np.uint8] = _core.crop_image(image, height, width)
+    return pixels
 
 
 def augment_image(
@@ -179,7 +183,7 @@ def augment_image(
     TypeError
         Pixels of another dtype than uint8.
     """
-    options: dict[str, Any] = {"crop": tuple(crop), "flip": flip, "angle": angle}
-    return _core.augment_image(  # type: ignore[no-any-return]
-        image, size, **options, brightness=brightness, contrast=contrast
+    pixels: NDArray[np.uint8] = _core.augment_image(
+        image, size, crop=tuple(crop), flip=flip, angle=angle, brightness=brightness, contrast=contrast
     )
+    return pixels

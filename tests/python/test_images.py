@@ -211,6 +211,9 @@ def test_unreadable_files(tmp_path: Path) -> None:
     assert str(caught.value.filename) == str(tmp_path / "missing.png")
     with pytest.raises(IsADirectoryError):
         fn.read_image(str(tmp_path))
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(OSError, match=r"pipe\.png"):
+        fn.read_image(tmp_path / "pipe.png")
     (tmp_path / "empty.png").touch()
     with pytest.raises(fn.FormatError, match="empty.png: the file is empty"):
         fn.read_image(tmp_path / "empty.png")
