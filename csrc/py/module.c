@@ -2,7 +2,9 @@
 
 #include "core/blas.h"
 #include "core/threads.h"
+#include "py/loss_module.h"
 #include "py/network_module.h"
+#include "py/trainer_module.h"
 
 /* The two exceptions that are ours; the others are Python's own. */
 typedef struct module_state {
@@ -46,10 +48,8 @@ static int add_exceptions(PyObject *module)
 facs_py_adder facs_py_image_add;
 
 static facs_py_adder *const adders[] = {
-    facs_py_bridge_init,
-    add_exceptions,
-    facs_py_network_add,
-    facs_py_image_add,
+    facs_py_bridge_init, add_exceptions,      facs_py_network_add,
+    facs_py_loss_add,    facs_py_trainer_add, facs_py_image_add,
 };
 
 static int execute(PyObject *module)

@@ -1,0 +1,262 @@
+#include "py/trainer_module.h"
+
+#include "py/loss_module.h"
+#include "py/network_module.h"
+#include "train/trainer.h"
+
+#include <string.h>
+
+typedef struct trainer_object {
+    PyObject_HEAD facs_trainer *trainer;
+    PyObject *network; /* owns the session */
+    int on_features, side, features, labels;
+} trainer_object;
+
+static int lookup(const char *const *names, int count, const char *name, const char *what)
+{
+    for (int i = 0; i < count; i++)
+        if (strcmp(names[i], name) == 0) return i;
+    PyErr_Format(PyExc_ValueError, "%s '%s' is not known", what, name);
+    return -1;
+}
+
+/* (kind, beta1, beta2, epsilon, weight_decay, nesterov, clip_norm, average_decay) */
+static int parse_optimiser(facs_optimiser_options *o, PyObject *tuple)
+{
+    static const char *const kinds[] = {"adam", "adamw", "sgd"};
+    const char *kind;
+    if (!PyArg_ParseTuple(tuple, "sddddpdd", &kind, &o->beta1, &o->beta2, &o->epsilon,
+                          &o->weight_decay, &o->nesterov, &o->clip_norm, &o->average_decay))
+        return -1;
+    const int index = lookup(kinds, FACS_OPTIMISER_COUNT, kind, "optimiser");
+    o->kind = (facs_optimiser_kind)index;
+    return index < 0 ? -1 : 0;
+}
+
+/* (kind, warmup, epochs, factor, period) */
+static int parse_schedule(facs_schedule *s, PyObject *tuple)
+{
+    static const char *const kinds[] = {"constant", "step", "cosine", "plateau"};
+    const char *kind;
+    if (!PyArg_ParseTuple(tuple, "sdddd", &kind, &s->warmup, &s->epochs, &s->factor,
+                          &s->period))
+        return -1;
+    const int index = lookup(kinds, FACS_SCHEDULE_COUNT, kind, "schedule");
+    s->kind = (facs_schedule_kind)index;
+    if (index >= 0 && !(s->warmup >= 0 && s->factor >= 0 && s->period > 0)) {
+        PyErr_SetString(PyExc_ValueError, "schedule: warmup and factor may not be negative, "
+                                          "period must be more than 0");
+        return -1;
+    }
+    return index < 0 ? -1 : 0;
+}
+
+static int create(trainer_object *self, facs_session *session, facs_stage *stage,
+                  PyObject *rates, long long batch, unsigned long long seed)
+{
+    const facs_network *net = facs_session_network(session);
+    int64_t shape[1] = {net->graph.block_count};
+    facs_py_array block_rates = {0};
+    facs_status status;
+
+    if (rates != Py_None) {
+        if (facs_py_array_from(&block_rates, rates, "block_rates", FACS_PY_FLOAT64, 1, shape) <
+            0)
+            return -1;
+        stage->block_rates = block_rates.data;
+    }
+    if (facs_py_network_enter(self->network) < 0) {
+        facs_py_array_release(&block_rates);
+        return -1;
+    }
+    FACS_PY_UNLOCKED(status = facs_trainer_create(&self->trainer, session, stage, batch, seed));
+    facs_py_network_leave(self->network);
+    facs_py_array_release(&block_rates);
+    if (status != FACS_OK) facs_py_raise(status);
+    return status == FACS_OK ? 0 : -1;
+}
+
+static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"network",     "block", "on_features", "stored_statistics",
+                            "rate",        "loss",  "optimiser",   "schedule",
+                            "block_rates", "batch", "seed",        NULL};
+    PyObject *network, *loss_row, *optimiser, *schedule, *rates;
+    const char *block;
+    facs_stage stage = {0};
+    facs_py_loss loss = {0};
+    long long batch;
+    unsigned long long seed;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OsppdO!O!O!OLK", names, &network, &block,
+                                     &stage.on_features, &stage.stored_statistics, &stage.rate,
+                                     &PyTuple_Type, &loss_row, &PyTuple_Type, &optimiser,
+                                     &PyTuple_Type, &schedule, &rates, &batch, &seed))
+        return NULL;
+    facs_session *session = facs_py_network_session(network);
+    if (!session || parse_optimiser(&stage.optimiser, optimiser) < 0 ||
+        parse_schedule(&stage.schedule, schedule) < 0)
+        return NULL;
+    const facs_network *net = facs_session_network(session);
+    stage.first_block = facs_graph_find_block(&net->graph, block);
+    if (stage.first_block < 0)
+        return PyErr_Format(PyExc_ValueError, "block '%s' is not in this network", block);
+    trainer_object *self = (trainer_object *)type->tp_alloc(type, 0);
+    if (!self) return NULL;
+    self->network = Py_NewRef(network);
+    self->on_features = stage.on_features;
+    self->side = net->options.input_size;
+    self->features = net->graph.nodes[net->features].shape.c;
+    self->labels = net->options.labels;
+    int status = facs_py_loss_parse(&loss, loss_row, net->options.labels);
+    stage.loss = loss.kind;
+    stage.loss_options = loss.options;
+    if (status == 0) status = create(self, session, &stage, rates, batch, seed);
+    facs_py_loss_release(&loss);
+    if (status < 0) Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+static int trainer_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(((trainer_object *)object)->network);
+    return 0;
+}
+
+static int trainer_clear(PyObject *object)
+{
+    trainer_object *self = (trainer_object *)object;
+    facs_trainer_free(self->trainer);
+    self->trainer = NULL;
+    Py_CLEAR(self->network);
+    return 0;
+}
+
+static void trainer_dealloc(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    trainer_clear(object);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+typedef struct step_arrays {
+    facs_py_array x, target, mask;
+} step_arrays;
+
+static void release(step_arrays *a)
+{
+    facs_py_array_release(&a->x);
+    facs_py_array_release(&a->target);
+    facs_py_array_release(&a->mask);
+}
+
+static int parse_batch(trainer_object *self, step_arrays *a, facs_training_batch *batch,
+                       PyObject *x, PyObject *target, PyObject *mask)
+{
+    int64_t image[4] = {FACS_PY_ANY, self->side, self->side, 3};
+    int64_t vector[2] = {FACS_PY_ANY, self->features};
+    const int bytes = !self->on_features && facs_py_is_array(x, FACS_PY_UINT8);
+    const int parsed =
+        self->on_features
+            ? facs_py_array_from(&a->x, x, "x", FACS_PY_FLOAT32, 2, vector)
+            : facs_py_array_from(&a->x, x, "x", bytes ? FACS_PY_UINT8 : FACS_PY_FLOAT32, 4,
+                                 image);
+    if (parsed < 0) return -1;
+    int64_t labels[2] = {a->x.shape[0], self->labels};
+    if (facs_py_array_from(&a->target, target, "target", FACS_PY_FLOAT32, 2, labels) < 0 ||
+        facs_py_array_from(&a->mask, mask, "mask", FACS_PY_FLOAT32, 2, labels) < 0)
+        return -1;
+    *batch = (facs_training_batch){.target = a->target.data,
+                                   .mask = a->mask.data,
+                                   .n = a->x.shape[0],
+                                   .pixels = bytes ? a->x.data : NULL,
+                                   .numbers = bytes ? NULL : a->x.data};
+    return 0;
+}
+
+static PyObject *trainer_step(PyObject *object, PyObject *args)
+{
+    trainer_object *self = (trainer_object *)object;
+    PyObject *x, *target, *mask;
+    double epoch;
+    step_arrays arrays = {0};
+    facs_training_batch batch;
+    facs_step_report report;
+    facs_status status = FACS_OK;
+
+    if (!PyArg_ParseTuple(args, "OOOd", &x, &target, &mask, &epoch)) return NULL;
+    if (parse_batch(self, &arrays, &batch, x, target, mask) < 0 ||
+        facs_py_network_enter(self->network) < 0) {
+        release(&arrays);
+        return NULL;
+    }
+    FACS_PY_UNLOCKED(status = facs_trainer_step(self->trainer, &batch, epoch, &report));
+    facs_py_network_leave(self->network);
+    release(&arrays);
+    if (status != FACS_OK) return facs_py_raise(status);
+    return Py_BuildValue("(ddd)", report.loss, report.rate, report.gradient_norm);
+}
+
+static PyObject *trainer_observe(PyObject *object, PyObject *score)
+{
+    const double value = PyFloat_AsDouble(score);
+    if (PyErr_Occurred()) return NULL;
+    facs_trainer_observe(((trainer_object *)object)->trainer, value);
+    Py_RETURN_NONE;
+}
+
+static PyObject *trainer_swap_average(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    facs_trainer_swap_average(((trainer_object *)object)->trainer);
+    Py_RETURN_NONE;
+}
+
+static PyObject *trainer_bytes(PyObject *object, void *unused)
+{
+    (void)unused;
+    return PyLong_FromSize_t(facs_trainer_bytes(((trainer_object *)object)->trainer));
+}
+
+static PyMethodDef methods[] = {
+    {"step", trainer_step, METH_VARARGS,
+     "step(x, target, mask, epoch) -> (loss, rate, gradient norm)"},
+    {"observe", trainer_observe, METH_O, "The score of a finished epoch."},
+    {"swap_average", trainer_swap_average, METH_NOARGS, "Exchange weights and their average."},
+    {NULL},
+};
+
+static PyGetSetDef properties[] = {
+    {"bytes", trainer_bytes, NULL, "Bytes of the plan's arena.", NULL},
+    {NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, (void *)"Trains one stage of a Network, step by step."},
+    {Py_tp_new, (void *)trainer_new},
+    {Py_tp_traverse, (void *)trainer_traverse},
+    {Py_tp_clear, (void *)trainer_clear},
+    {Py_tp_dealloc, (void *)trainer_dealloc},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, properties},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "facsnet._core.StageTrainer",
+    .basicsize = sizeof(trainer_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .slots = slots,
+};
+
+int facs_py_trainer_add(PyObject *module)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, &spec, NULL);
+    if (!type) return -1;
+    const int status = PyModule_AddObjectRef(module, "StageTrainer", type);
+    Py_DECREF(type);
+    return status;
+}

@@ -1,0 +1,155 @@
+#include "train/optimiser.h"
+
+#include "core/memory.h"
+
+#include <math.h>
+#include <string.h>
+
+struct facs_optimiser {
+    facs_optimiser_options options;
+    const facs_graph *graph;
+    const facs_kernels *kernels;
+    int first_node;
+    int64_t start, count;                              /* of the trained part in the slab */
+    facs_real *first_moment, *second_moment, *average; /* of the trained part */
+    double power1, power2;                             /* beta^t */
+};
+
+static facs_status check_options(const facs_optimiser_options *o)
+{
+    if (!(o->beta1 >= 0 && o->beta1 < 1) || !(o->beta2 >= 0 && o->beta2 < 1))
+        return facs_fail(FACS_E_ARG, "optimiser: betas are (%g, %g), want numbers in [0, 1)",
+                         o->beta1, o->beta2);
+    if (!(o->weight_decay >= 0) || !(o->clip_norm >= 0) || !(o->epsilon > 0))
+        return facs_fail(FACS_E_ARG,
+                         "optimiser: weight_decay %g, clip_norm %g, epsilon %g: none may be "
+                         "negative, epsilon not 0",
+                         o->weight_decay, o->clip_norm, o->epsilon);
+    if (!(o->average_decay >= 0 && o->average_decay < 1))
+        return facs_fail(FACS_E_ARG, "optimiser: average_decay is %g, want a number in [0, 1)",
+                         o->average_decay);
+    return FACS_OK;
+}
+
+static facs_status make_slabs(facs_optimiser *opt, const facs_real *parameters)
+{
+    const size_t bytes = (size_t)opt->count * sizeof(facs_real);
+    FACS_TRY(facs_allocate_slab(&opt->first_moment, bytes, "optimiser"));
+    if (opt->options.kind != FACS_OPTIMISER_SGD)
+        FACS_TRY(facs_allocate_slab(&opt->second_moment, bytes, "optimiser"));
+    if (opt->options.average_decay > 0) {
+        FACS_TRY(facs_allocate_slab(&opt->average, bytes, "average of the weights"));
+        memcpy(opt->average, parameters + opt->start, bytes);
+    }
+    return FACS_OK;
+}
+
+facs_status facs_optimiser_create(facs_optimiser **out, const facs_graph *graph,
+                                  const facs_kernels *kernels, int first_node,
+                                  const facs_real *parameters,
+                                  const facs_optimiser_options *options)
+{
+    facs_optimiser *opt;
+
+    *out = NULL;
+    FACS_TRY(check_options(options));
+    FACS_TRY(facs_allocate(&opt, 1, sizeof *opt, "optimiser"));
+    *opt = (facs_optimiser){.options = *options,
+                            .graph = graph,
+                            .kernels = kernels,
+                            .first_node = first_node,
+                            .start = graph->parameter_numbers,
+                            .power1 = 1,
+                            .power2 = 1};
+    for (int i = graph->parameter_count - 1; i >= 0; i--)
+        if (graph->parameters[i].node >= first_node) opt->start = graph->parameters[i].offset;
+    opt->count = graph->parameter_numbers - opt->start;
+    const facs_status status = make_slabs(opt, parameters);
+    if (status != FACS_OK) {
+        facs_optimiser_free(opt);
+        return status;
+    }
+    *out = opt;
+    return FACS_OK;
+}
+
+void facs_optimiser_free(facs_optimiser *opt)
+{
+    if (!opt) return;
+    facs_free(opt->first_moment);
+    facs_free(opt->second_moment);
+    facs_free(opt->average);
+    facs_free(opt);
+}
+
+size_t facs_optimiser_scratch(const facs_optimiser *opt, int threads)
+{
+    return opt->kernels->reduce_scratch(1, opt->count, threads);
+}
+
+static int is_decayed(const facs_parameter *p)
+{
+    return p->kind == FACS_PARAMETER_WEIGHT;
+}
+
+static void step_parameter(facs_optimiser *opt, const facs_context *context,
+                           const facs_parameter *p, facs_real *parameters,
+                           const facs_real *gradients, facs_update *u)
+{
+    const int64_t at = p->offset - opt->start;
+    u->weight_decay = is_decayed(p) ? (facs_real)opt->options.weight_decay : 0;
+    if (opt->options.kind == FACS_OPTIMISER_SGD)
+        opt->kernels->sgd_step(context, parameters + p->offset, gradients + p->offset,
+                               opt->first_moment + at, p->count, u);
+    else
+        opt->kernels->adam_step(context, parameters + p->offset, gradients + p->offset,
+                                opt->first_moment + at, opt->second_moment + at, p->count, u);
+}
+
+/* Running statistics have no gradient: their part of the slab stays 0. */
+static double clipping(const facs_optimiser *opt, const facs_context *context,
+                       const facs_real *gradients, double *norm)
+{
+    const double clip = opt->options.clip_norm;
+    if (clip <= 0 && !norm) return 1;
+    const double found =
+        sqrt(opt->kernels->sum_of_squares(context, gradients + opt->start, opt->count));
+    if (norm) *norm = found;
+    return clip > 0 && found > clip ? clip / found : 1;
+}
+
+void facs_optimiser_step(facs_optimiser *opt, const facs_context *context,
+                         facs_real *parameters, const facs_real *gradients, double rate,
+                         const double *block_rates, double *norm)
+{
+    const facs_optimiser_options *o = &opt->options;
+
+    opt->power1 *= o->beta1;
+    opt->power2 *= o->beta2;
+    facs_update u = {.beta1 = (facs_real)o->beta1,
+                     .beta2 = (facs_real)o->beta2,
+                     .epsilon = (facs_real)o->epsilon,
+                     .correction1 = (facs_real)(1 - opt->power1),
+                     .correction2 = (facs_real)(1 - opt->power2),
+                     .gradient_scale = (facs_real)clipping(opt, context, gradients, norm),
+                     .decoupled = o->kind == FACS_OPTIMISER_ADAMW,
+                     .nesterov = o->nesterov};
+    for (int i = 0; i < opt->graph->parameter_count; i++) {
+        const facs_parameter *p = &opt->graph->parameters[i];
+        if (p->node < opt->first_node || !facs_parameter_is_trained(p)) continue;
+        u.rate = (facs_real)(rate * (block_rates ? block_rates[p->block] : 1));
+        step_parameter(opt, context, p, parameters, gradients, &u);
+    }
+    if (opt->average)
+        opt->kernels->ema_step(context, opt->average, parameters + opt->start, opt->count,
+                               (facs_real)o->average_decay);
+}
+
+void facs_optimiser_swap_average(facs_optimiser *opt, facs_real *parameters)
+{
+    for (int64_t i = 0; opt->average && i < opt->count; i++) {
+        const facs_real kept = opt->average[i];
+        opt->average[i] = parameters[opt->start + i];
+        parameters[opt->start + i] = kept;
+    }
+}

@@ -1,0 +1,198 @@
+#include "train/trainer.h"
+
+#include "core/memory.h"
+
+#include <math.h>
+#include <string.h>
+
+struct facs_trainer {
+    facs_session *session;
+    facs_stage stage;
+    facs_training_graph training;
+    facs_plan *plan;
+    facs_optimiser *optimiser;
+    facs_real *gradients; /* the session's */
+    void *scratch;        /* of the optimiser */
+    double *block_rates;
+    facs_real *weights; /* copies of class_weight and pos_weight */
+    facs_plateau plateau;
+    uint64_t seed;
+    uint32_t steps;
+};
+
+/* The stage's arrays belong to the caller: keep copies. */
+static facs_status copy_arrays(facs_trainer *t, const facs_stage *stage)
+{
+    const facs_network *net = facs_session_network(t->session);
+    const int k = net->options.labels, blocks = net->graph.block_count;
+    facs_loss_options *o = &t->stage.loss_options;
+
+    FACS_TRY(facs_allocate(&t->weights, 2 * (size_t)k, sizeof *t->weights, "trainer"));
+    FACS_TRY(facs_allocate(&t->block_rates, (size_t)blocks, sizeof *t->block_rates, "trainer"));
+    for (int i = 0; i < blocks; i++)
+        t->block_rates[i] = stage->block_rates ? stage->block_rates[i] : 1;
+    t->stage.block_rates = t->block_rates;
+    if (o->class_weight)
+        o->class_weight =
+            memcpy(t->weights, o->class_weight, (size_t)k * sizeof *o->class_weight);
+    if (o->pos_weight)
+        o->pos_weight =
+            memcpy(t->weights + k, o->pos_weight, (size_t)k * sizeof *o->pos_weight);
+    return FACS_OK;
+}
+
+static facs_status make_plan(facs_trainer *t, int64_t batch)
+{
+    const facs_network *net = facs_session_network(t->session);
+    const facs_plan_options options = {
+        .first = t->stage.on_features ? net->features : net->input,
+        .last = t->training.loss,
+        .boundary = facs_graph_block_start(&t->training.graph, t->stage.first_block),
+        .mode = t->stage.stored_statistics ? FACS_MODE_TRAIN_STORED : FACS_MODE_TRAIN,
+        .batch = batch,
+        .threads = facs_session_threads(t->session),
+        .lanes = 1,
+    };
+    if (t->stage.on_features && options.boundary <= net->features)
+        return facs_fail(FACS_E_ARG, "stage: block '%s' trains, which features do not reach",
+                         net->graph.blocks[t->stage.first_block]);
+    FACS_TRY(facs_session_gradients(t->session, &t->gradients));
+    FACS_TRY(facs_plan_create(&t->plan, &t->training.graph, facs_session_kernels(t->session),
+                              &options));
+    facs_plan_bind(t->plan, net->parameters, t->gradients);
+    FACS_TRY(facs_optimiser_create(&t->optimiser, &net->graph, facs_session_kernels(t->session),
+                                   options.boundary, net->parameters, &t->stage.optimiser));
+    return facs_allocate_slab(
+        &t->scratch, facs_optimiser_scratch(t->optimiser, options.threads), "optimiser");
+}
+
+static facs_status make(facs_trainer *t, const facs_stage *stage, int64_t batch)
+{
+    const facs_network *net = facs_session_network(t->session);
+
+    if (stage->first_block < 0 || stage->first_block >= net->graph.block_count)
+        return facs_fail(FACS_E_ARG, "stage: block %d of %d", stage->first_block,
+                         net->graph.block_count);
+    if (!(stage->rate > 0) || !isfinite(stage->rate))
+        return facs_fail(FACS_E_ARG, "stage: the learning rate is %g, want more than 0",
+                         stage->rate);
+    FACS_TRY(copy_arrays(t, stage));
+    FACS_TRY(
+        facs_training_graph_create(&t->training, net, t->stage.loss, &t->stage.loss_options));
+    return make_plan(t, batch);
+}
+
+facs_status facs_trainer_create(facs_trainer **out, facs_session *session,
+                                const facs_stage *stage, int64_t batch, uint64_t seed)
+{
+    facs_trainer *t;
+
+    *out = NULL;
+    FACS_TRY(facs_allocate(&t, 1, sizeof *t, "trainer"));
+    t->session = session;
+    t->stage = *stage;
+    t->seed = seed;
+    t->plateau = (facs_plateau){.best = -INFINITY, .factor = 1};
+    const facs_status status = make(t, stage, batch);
+    if (status != FACS_OK) {
+        facs_trainer_free(t);
+        return status;
+    }
+    *out = t;
+    return FACS_OK;
+}
+
+void facs_trainer_free(facs_trainer *t)
+{
+    if (!t) return;
+    facs_optimiser_free(t->optimiser);
+    facs_plan_free(t->plan);
+    facs_free(t->training.graph.nodes);
+    facs_free(t->scratch);
+    facs_free(t->block_rates);
+    facs_free(t->weights);
+    facs_free(t);
+}
+
+static int all_finite(const facs_real *values, int64_t count)
+{
+    facs_real sum = 0; /* 0 * x is NaN where x is not finite */
+    for (int64_t i = 0; i < count; i++) sum += 0 * values[i];
+    return sum == 0;
+}
+
+/* Names the deepest layer whose gradient is not finite; FACS_OK when all are. */
+static facs_status check_gradients(const facs_trainer *t, double loss)
+{
+    const facs_graph *graph = &t->training.graph;
+    const int first = facs_plan_get_options(t->plan)->boundary;
+    for (int i = graph->parameter_count - 1; i >= 0; i--) {
+        const facs_parameter *p = &graph->parameters[i];
+        if (p->node >= first && facs_parameter_is_trained(p) &&
+            !all_finite(t->gradients + p->offset, p->count))
+            return facs_fail(FACS_E_ARG,
+                             "step %u: the gradient of %s is not finite (loss %g); "
+                             "the step was not taken",
+                             t->steps, p->name, loss);
+    }
+    if (!isfinite(loss))
+        return facs_fail(FACS_E_ARG, "step %u: the loss is %g; the step was not taken",
+                         t->steps, loss);
+    return FACS_OK;
+}
+
+static void load(facs_trainer *t, const facs_training_batch *batch)
+{
+    facs_real scale[3], shift[3];
+    facs_session_get_pixels(t->session, scale, shift);
+    const facs_source source = {
+        .pixels = batch->pixels, .numbers = batch->numbers, .scale = scale, .shift = shift};
+    const size_t bytes = (size_t)batch->n *
+                         (size_t)facs_session_network(t->session)->options.labels *
+                         sizeof(facs_real);
+
+    facs_plan_load(t->plan, &source, batch->n);
+    memcpy(facs_plan_value(t->plan, t->training.target, batch->n).data, batch->target, bytes);
+    memcpy(facs_plan_value(t->plan, t->training.mask, batch->n).data, batch->mask, bytes);
+}
+
+facs_status facs_trainer_step(facs_trainer *t, const facs_training_batch *batch, double epoch,
+                              facs_step_report *report)
+{
+    const facs_plan_options *o = facs_plan_get_options(t->plan);
+    const facs_context context = {.threads = o->threads, .scratch = t->scratch};
+    const int clips = t->stage.optimiser.clip_norm > 0;
+
+    if (batch->n < 1 || batch->n > o->batch)
+        return facs_fail(FACS_E_ARG, "step: %lld images, want 1 to %lld", (long long)batch->n,
+                         (long long)o->batch);
+    facs_plan_prepare(t->plan);
+    load(t, batch);
+    facs_plan_forward(t->plan, batch->n, t->seed, t->steps++);
+    facs_plan_backward(t->plan);
+    facs_session_touch(t->session);
+    report->loss = facs_plan_value(t->plan, t->training.loss, 1).data[0];
+    report->rate = t->stage.rate * facs_schedule_factor(&t->stage.schedule, epoch, &t->plateau);
+    report->gradient_norm = NAN;
+    FACS_TRY(check_gradients(t, report->loss));
+    facs_optimiser_step(t->optimiser, &context, facs_session_network(t->session)->parameters,
+                        t->gradients, report->rate, t->block_rates,
+                        clips ? &report->gradient_norm : NULL);
+    return FACS_OK;
+}
+
+void facs_trainer_observe(facs_trainer *t, double score)
+{
+    facs_plateau_observe(&t->plateau, &t->stage.schedule, score);
+}
+
+void facs_trainer_swap_average(facs_trainer *t)
+{
+    facs_optimiser_swap_average(t->optimiser, facs_session_network(t->session)->parameters);
+    facs_session_touch(t->session);
+}
+
+size_t facs_trainer_bytes(const facs_trainer *t)
+{
+    return facs_plan_bytes(t->plan);
+}
