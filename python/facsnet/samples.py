@@ -1,0 +1,483 @@
+"""Tables of samples: images, subjects, labels; and how to split them honestly."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Sample", "Samples", "check_disjoint"]
+
+FloatArray = npt.NDArray[np.float32]
+_LABEL = re.compile(r"AU_?\d+[LR]?$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row: its image (a path or an array), subject, fold and labels (NaN is unknown)."""
+
+    image: Any
+    subject: str | None
+    fold: str | None
+    labels: dict[str, float]
+
+
+class Samples:
+    """An immutable table of images with several labels each.
+
+    Make one with `from_csv`, `from_frame` or `from_arrays`.
+
+    Attributes
+    ----------
+    label_names : tuple of str
+    labels : float32 array (n, k)
+        1, 0, or NaN where unknown.
+    subjects : array of str (n,), or None
+    folds_column : array of str (n,), or None
+    paths : tuple of str, or None
+    images : list of uint8 arrays (h, w, 3), or uint8 array (n, h, w, 3), or None
+    """
+
+    def __init__(
+        self,
+        *,
+        label_names: Sequence[str],
+        labels: npt.ArrayLike,
+        paths: Sequence[str] | None = None,
+        images: Any = None,
+        subjects: Sequence[str] | None = None,
+        folds: Sequence[str] | None = None,
+        subject_order: tuple[str, ...] | None = None,
+    ) -> None:
+        self.label_names = tuple(label_names)
+        self.labels = _check_labels(labels, self.label_names)
+        self.labels.setflags(write=False)
+        self.paths = None if paths is None else tuple(paths)
+        self.images = images
+        self.subjects = None if subjects is None else np.asarray(subjects, dtype=object)
+        self.folds_column = None if folds is None else np.asarray(folds, dtype=object)
+        self._subject_order = subject_order
+        n = len(self.labels)
+        for name, values in (("paths", paths), ("images", images), ("subject", subjects), ("fold", folds)):
+            if values is not None and len(values) != n:
+                raise ValueError(f"{name} has {len(values)} entries, labels has {n}")
+
+    # --- making one
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        root: str | os.PathLike[str] | None = None,
+        labels: Sequence[str] | None = None,
+        image: str = "image",
+        subject: str | None = "subject",
+        fold: str | None = None,
+    ) -> Samples:
+        """Reads a table of one row per image.
+
+        Parameters
+        ----------
+        path : path
+            CSV with a header.
+        root : path, optional
+            Folder that image paths start from; default the CSV's.
+        labels : sequence of str, optional
+            Columns of 0, 1 or nothing (unknown). Default: every column named AU and a number.
+        image, subject, fold : str
+            Columns. A missing ``subject`` column by its default name means subjects are unknown.
+
+        Raises
+        ------
+        OSError
+            The file cannot be read.
+        ValueError
+            It is empty, lacks a column, or has a label that is not 0, 1 or empty.
+        """
+        import pandas as pd
+
+        try:
+            frame = pd.read_csv(path, dtype={column: str for column in (image, subject, fold) if column})
+        except pd.errors.EmptyDataError:
+            raise ValueError(f"{os.fspath(path)}: the table is empty") from None
+        except (pd.errors.ParserError, UnicodeDecodeError) as problem:
+            raise ValueError(f"{os.fspath(path)}: not a CSV table: {problem}") from None
+        try:
+            return cls.from_frame(frame, root=Path(path).parent if root is None else root, labels=labels, image=image, subject=subject, fold=fold)
+        except ValueError as problem:
+            raise ValueError(f"{os.fspath(path)}: {problem}") from None
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        root: str | os.PathLike[str] | None = None,
+        labels: Sequence[str] | None = None,
+        image: str = "image",
+        subject: str | None = "subject",
+        fold: str | None = None,
+    ) -> Samples:
+        """As `from_csv`, from a pandas DataFrame."""
+        if len(frame) == 0:
+            raise ValueError("the table has no rows")
+        names = list(labels) if labels is not None else [str(c) for c in frame.columns if _LABEL.match(str(c))]
+        if not names:
+            raise ValueError(f"no column looks like a label (AU and a number); name them with labels=, there are {list(frame.columns)[:12]}")
+        if subject == "subject" and subject not in frame.columns:
+            subject = None
+        for column in [image, *names, *(c for c in (subject, fold) if c)]:
+            if column not in frame.columns:
+                raise ValueError(f"there is no column {column!r}, but {list(frame.columns)[:12]}")
+        _check_columns(frame, [image, *(c for c in (subject, fold) if c)])
+        paths = [os.path.join(root, str(p)) if root is not None else str(p) for p in frame[image]]
+        if len(set(paths)) != len(paths):
+            warnings.warn(f"{len(paths) - len(set(paths))} images are in the table more than once", stacklevel=2)
+        return cls(
+            label_names=names, labels=_numbers(frame, names), paths=paths,
+            subjects=None if subject is None else [str(v) for v in frame[subject]],
+            folds=None if fold is None else [str(v) for v in frame[fold]],
+        )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: Any,
+        labels: npt.ArrayLike,
+        *,
+        label_names: Sequence[str] | None = None,
+        subject: Sequence[Any] | None = None,
+        fold: Sequence[Any] | None = None,
+    ) -> Samples:
+        """From arrays in memory.
+
+        Parameters
+        ----------
+        images : uint8 array (n, h, w, 3), or sequence of (h, w, 3) uint8 arrays, or sequence of paths
+        labels : array-like (n, k)
+            0, 1 or NaN (unknown).
+        label_names : sequence of str, optional
+        subject, fold : sequence, optional
+        """
+        values = np.asarray(labels, dtype=np.float64)
+        if values.ndim != 2:
+            raise ValueError(f"labels has shape {values.shape}, want (n, k)")
+        if len(values) == 0:
+            raise ValueError("labels is empty: there are no samples")
+        names = label_names if label_names is not None else [f"label{i}" for i in range(values.shape[1])]
+        paths = None
+        if not isinstance(images, np.ndarray):
+            images = list(images)
+            if images and all(isinstance(p, (str, os.PathLike)) for p in images):
+                paths, images = [os.fspath(p) for p in images], None
+        if images is not None:
+            _check_images(images)
+        return cls(
+            label_names=names, labels=values, paths=paths, images=images,
+            subjects=None if subject is None else [str(s) for s in subject],
+            folds=None if fold is None else [str(f) for f in fold],
+        )
+
+    # --- looking at it
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self._sample(i) for i in range(len(self)))
+
+    def __getitem__(self, index: Any) -> Any:
+        """A `Sample` for an integer; `Samples` for a slice, a list of indices or a boolean mask."""
+        if isinstance(index, (int, np.integer)):
+            return self._sample(range(len(self))[int(index)])
+        if isinstance(index, slice):
+            return self._take(np.arange(len(self))[index])
+        chosen = np.asarray(index)
+        if chosen.dtype == bool:
+            if chosen.shape != (len(self),):
+                raise ValueError(f"the mask has shape {chosen.shape}, want ({len(self)},)")
+            chosen = np.flatnonzero(chosen)
+        return self._take(chosen.astype(np.int64))
+
+    def _sample(self, i: int) -> Sample:
+        return Sample(
+            self.images[i] if self.paths is None and self.images is not None else self.paths[i] if self.paths else None,
+            None if self.subjects is None else str(self.subjects[i]),
+            None if self.folds_column is None else str(self.folds_column[i]),
+            {name: float(v) for name, v in zip(self.label_names, self.labels[i], strict=True)},
+        )
+
+    def _take(self, rows: npt.NDArray[np.int64]) -> Samples:
+        images = self.images
+        if images is not None:
+            images = images[rows] if isinstance(images, np.ndarray) else [images[i] for i in rows]
+        return Samples(
+            label_names=self.label_names, labels=self.labels[rows], images=images,
+            paths=None if self.paths is None else [self.paths[i] for i in rows],
+            subjects=None if self.subjects is None else list(self.subjects[rows]),
+            folds=None if self.folds_column is None else list(self.folds_column[rows]),
+            subject_order=self._subject_order,
+        )
+
+    def prevalence(self) -> FloatArray:
+        """Share of positives among the known, per label (k,); NaN where nothing is known."""
+        known = (~np.isnan(self.labels)).sum(axis=0)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.nansum(self.labels, axis=0) / np.where(known, known, np.nan), np.float32)
+
+    def summary(self) -> str:
+        """Table of labels: known, positive, prevalence."""
+        subjects = "unknown subjects" if self.subjects is None else f"{len(set(self.subjects))} subjects"
+        lines = [f"{len(self)} samples, {subjects}, {len(self.label_names)} labels"]
+        lines.append(f"{'label':<24}{'known':>8}{'positive':>10}{'%':>7}")
+        for k, (name, rate) in enumerate(zip(self.label_names, self.prevalence(), strict=True)):
+            known = int((~np.isnan(self.labels[:, k])).sum())
+            lines.append(f"{name:<24}{known:>8}{int(np.nansum(self.labels[:, k])):>10}{100 * rate:>7.1f}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Samples: {self.summary().splitlines()[0]}>"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{self.summary()}</pre>"
+
+    def to_frame(self) -> pd.DataFrame:
+        """image, subject, fold and the labels as a pandas DataFrame."""
+        import pandas as pd
+
+        columns: dict[str, Any] = {"image": list(self.paths) if self.paths is not None else list(range(len(self)))}
+        if self.subjects is not None:
+            columns["subject"] = list(self.subjects)
+        if self.folds_column is not None:
+            columns["fold"] = list(self.folds_column)
+        columns.update({name: self.labels[:, k] for k, name in enumerate(self.label_names)})
+        return pd.DataFrame(columns)
+
+    def plot(self, n: int = 16, *, columns: int = 8) -> Any:
+        """A grid of the first n images with their positive labels, as a matplotlib figure."""
+        import matplotlib.pyplot as plt
+
+        from facsnet.images import read_image
+
+        n = min(n, len(self))
+        rows = -(-n // columns)
+        figure, axes = plt.subplots(rows, columns, figsize=(1.6 * columns, 1.9 * rows), squeeze=False)
+        for axis in axes.flat:
+            axis.axis("off")
+        for i in range(n):
+            axis = axes.flat[i]
+            axis.imshow(self.images[i] if self.paths is None else read_image(self.paths[i]))
+            axis.set_title(" ".join(name for name, v in zip(self.label_names, self.labels[i], strict=True) if v == 1) or "none", fontsize=7)
+        figure.tight_layout()
+        return figure
+
+    def check_files(self) -> None:
+        """Raises FileNotFoundError naming the images that do not exist."""
+        missing = [p for p in self.paths or () if not os.path.isfile(p)]
+        if missing:
+            raise FileNotFoundError(f"{len(missing)} of {len(self)} images do not exist, first {missing[:3]}")
+
+    # --- choosing
+
+    def select_labels(self, names: Sequence[str]) -> Samples:
+        """The same samples with these labels, in this order."""
+        unknown = [name for name in names if name not in self.label_names]
+        if unknown:
+            raise ValueError(f"labels {unknown} are not among {list(self.label_names)}")
+        chosen = self._take(np.arange(len(self)))
+        return Samples(
+            label_names=names, labels=self.labels[:, [self.label_names.index(n) for n in names]], images=chosen.images, paths=chosen.paths,
+            subjects=None if self.subjects is None else list(self.subjects), folds=None if self.folds_column is None else list(self.folds_column),
+            subject_order=self._subject_order,
+        )
+
+    def labels_with(self, *, min_positives: int) -> list[str]:
+        """Names of the labels with at least so many positives."""
+        counts = np.nansum(self.labels, axis=0)
+        return [name for name, count in zip(self.label_names, counts, strict=True) if count >= min_positives]
+
+    @staticmethod
+    def concatenate(parts: Sequence[Samples]) -> Samples:
+        """All rows of several tables with the same labels and kind of images."""
+        if not parts:
+            raise ValueError("concatenate: there are no parts")
+        first = parts[0]
+        for part in parts[1:]:
+            if part.label_names != first.label_names:
+                raise ValueError(f"concatenate: labels are {list(first.label_names)} and {list(part.label_names)}")
+            if (part.paths is None) != (first.paths is None):
+                raise ValueError("concatenate: some parts have paths, others arrays")
+        subjects = None if any(p.subjects is None for p in parts) else [s for p in parts for s in p.subjects]  # type: ignore[union-attr]
+        return Samples(
+            label_names=first.label_names, labels=np.concatenate([p.labels for p in parts]), subjects=subjects,
+            paths=None if first.paths is None else [q for p in parts for q in p.paths or ()],
+            images=None if first.images is None else [x for p in parts for x in p.images],
+        )
+
+    # --- splitting
+
+    def _need_subjects(self) -> npt.NDArray[Any]:
+        if self.subjects is None:
+            raise ValueError("subjects are not known: name their column with subject=, or split by sample")
+        return self.subjects
+
+    def _ordered_subjects(self, seed: int) -> list[str]:
+        """Subjects sorted, then permuted; a part of a split keeps the order of the whole."""
+        present = set(self._need_subjects())
+        if self._subject_order is not None:
+            return [s for s in self._subject_order if s in present]
+        names = sorted(present)
+        return [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+
+    def _of_subjects(self, subjects: Sequence[str], order: Sequence[str]) -> Samples:
+        rows = np.flatnonzero(np.isin(self._need_subjects().astype(str), list(subjects)))
+        part = self._take(rows)
+        part._subject_order = tuple(order)
+        return part
+
+    def split_by_subject(self, *, test: float = 0.33, seed: int = 0) -> tuple[Samples, Samples]:
+        """Two parts without a common subject: (train, test).
+
+        Parameters
+        ----------
+        test : float
+            Share of the subjects in the second part, at least one.
+        seed : int
+        """
+        if not 0 < test < 1:
+            raise ValueError(f"test is {test}, want a share between 0 and 1")
+        names = sorted(set(self._need_subjects()))
+        order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+        if len(order) < 2:
+            raise ValueError(f"there is only {len(order)} subject, a split wants two")
+        count = min(max(1, round(test * len(order))), len(order) - 1)
+        held = order[:count]
+        return self._of_subjects(order[count:], order), self._of_subjects(held, order)
+
+    def folds(self, k: int, *, by: str = "subject", seed: int = 0) -> list[tuple[Samples, Samples]]:
+        """k pairs (train, test) that together test every sample once.
+
+        Parameters
+        ----------
+        k : int
+        by : {"subject", "fold", "sample"}
+            subject: subjects sorted, permuted by ``numpy.random.default_rng(seed)``, fold = position
+            mod k. fold: as the fold column says (k must fit). sample: ignores subjects, which leaks
+            where one subject has several images.
+        seed : int
+        """
+        if k < 2:
+            raise ValueError(f"k is {k}, want at least 2")
+        if by == "subject":
+            names = sorted(set(self._need_subjects()))
+            order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+            if k > len(order):
+                raise ValueError(f"k is {k}, but there are only {len(order)} subjects")
+            tests = [[s for i, s in enumerate(order) if i % k == fold] for fold in range(k)]
+            return [(self._of_subjects([s for s in order if s not in set(t)], order), self._of_subjects(t, order)) for t in tests]
+        if by == "fold":
+            if self.folds_column is None:
+                raise ValueError("by='fold', but there is no fold column")
+            groups = sorted(set(self.folds_column))
+            if len(groups) != k:
+                raise ValueError(f"k is {k}, the fold column has {len(groups)}: {groups[:8]}")
+            assignment = np.array([groups.index(f) for f in self.folds_column])
+        elif by == "sample":
+            if self.subjects is not None and len(set(self.subjects)) < len(self):
+                warnings.warn("folds by sample put one subject on both sides: scores will look better than they are", stacklevel=2)
+            if k > len(self):
+                raise ValueError(f"k is {k}, but there are only {len(self)} samples")
+            assignment = np.empty(len(self), np.int64)
+            assignment[np.random.default_rng(seed).permutation(len(self))] = np.arange(len(self)) % k
+        else:
+            raise ValueError(f"by is {by!r}, want 'subject', 'fold' or 'sample'")
+        return [(self[assignment != fold], self[assignment == fold]) for fold in range(k)]
+
+    def inner_split(self, *, every: int = 5, seed: int = 0) -> tuple[Samples, Samples]:
+        """A training part and the validation part that chooses epoch and thresholds.
+
+        One subject in ``every`` goes to validation, in the order of the split this part came
+        from (`folds`, `split_by_subject`), else sorted and permuted by ``seed``. Where subjects are
+        not known, one sample in ``every`` of a permutation.
+        """
+        if every < 2:
+            raise ValueError(f"every is {every}, want at least 2")
+        if self.subjects is None:
+            held_rows = np.zeros(len(self), bool)
+            held_rows[np.random.default_rng(seed).permutation(len(self))[::every]] = True
+            return self[~held_rows], self[held_rows]
+        order = self._ordered_subjects(seed)
+        if len(order) < 2:
+            raise ValueError(f"there is only {len(order)} subject, an inner validation part wants another")
+        held = order[::every]
+        return self._of_subjects([s for s in order if s not in set(held)], order), self._of_subjects(held, order)
+
+
+def check_disjoint(a: Samples, b: Samples) -> None:
+    """Raises ValueError naming the subjects (or, where they are not known, the files) that are in both."""
+    if a.subjects is not None and b.subjects is not None:
+        common = sorted(set(a.subjects) & set(b.subjects))
+        if common:
+            raise ValueError(f"{len(common)} subjects are on both sides of the split, first {common[:5]}")
+    elif a.paths is not None and b.paths is not None:
+        same = sorted(set(a.paths) & set(b.paths))
+        if same:
+            raise ValueError(f"{len(same)} images are on both sides of the split, first {same[:3]}")
+
+
+def _check_labels(labels: npt.ArrayLike, names: Sequence[str]) -> FloatArray:
+    values = np.array(labels, dtype=np.float32)
+    if not names:
+        raise ValueError("label_names is empty")
+    if len(set(names)) != len(names):
+        raise ValueError(f"label_names has a name twice: {list(names)}")
+    if values.ndim != 2 or values.shape[1] != len(names):
+        raise ValueError(f"labels has shape {values.shape}, want (n, {len(names)})")
+    wrong = ~(np.isnan(values) | (values == 0) | (values == 1))
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise ValueError(f"label {names[column]!r} of row {row} is {values[row, column]:g}, want 0, 1 or NaN (unknown)")
+    return values
+
+
+def _check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    for column in columns:
+        empty = frame[column].isna().to_numpy()
+        if empty.any():
+            raise ValueError(f"column {column!r} is empty in row {int(np.flatnonzero(empty)[0])}")
+
+
+def _numbers(frame: pd.DataFrame, names: Sequence[str]) -> npt.NDArray[np.float64]:
+    import pandas as pd
+
+    columns = []
+    for name in names:
+        values = pd.to_numeric(frame[name], errors="coerce")
+        text = values.isna() & frame[name].notna()
+        if text.any():
+            row = int(np.flatnonzero(text.to_numpy())[0])
+            raise ValueError(f"label {name!r} of row {row} is {frame[name].iloc[row]!r}, want 0, 1 or nothing")
+        columns.append(values.to_numpy(np.float64))
+    return np.stack(columns, axis=1)
+
+
+def _check_images(images: Any) -> None:
+    if isinstance(images, np.ndarray):
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+            raise ValueError(f"images is a {images.dtype} array of shape {images.shape}, want uint8 (n, h, w, 3)")
+        return
+    for i, image in enumerate(images):
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            found = f"{image.dtype} array of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+            raise ValueError(f"images[{i}] is a {found}, want uint8 (h, w, 3)")

@@ -1,0 +1,207 @@
+"""Rows that describe training: stages, optimisers, schedules, augmentation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from facsnet.losses import Loss
+
+__all__ = ["Augmentation", "Optimiser", "Schedule", "Stage", "two_stage"]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a training image is varied; what is drawn depends only on (seed, epoch, sample).
+
+    Attributes
+    ----------
+    flip : float
+        Probability of a mirror image.
+    crop : float
+        Smallest part of the image's side that a random crop keeps; 1 is no crop.
+    rotation : float
+        Largest angle in degrees, either way.
+    brightness, contrast : float
+        Largest relative change, either way.
+    """
+
+    flip: float = 0.5
+    crop: float = 1.0
+    rotation: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.flip <= 1:
+            raise ValueError(f"flip is {self.flip}, want a probability")
+        if not 0 < self.crop <= 1:
+            raise ValueError(f"crop is {self.crop}, want a number in (0, 1]")
+        for name in ("rotation", "brightness", "contrast"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, want at least 0")
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether every image has at most two versions, plain and mirrored, so that features can be kept."""
+        return self.crop == 1 and self.rotation == 0 and self.brightness == 0 and self.contrast == 0
+
+    @classmethod
+    def none(cls) -> Augmentation:
+        return cls(flip=0.0)
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """Adam (Kingma and Ba, 2015), AdamW (Loshchilov and Hutter, 2019) or SGD with momentum.
+
+    Attributes
+    ----------
+    kind : {"adam", "adamw", "sgd"}
+    betas : (float, float)
+        Of Adam; the first is SGD's momentum.
+    weight_decay : float
+        Not applied to BatchNorm and biases. Decoupled for AdamW, else added to the gradient.
+    clip_norm : float, optional
+        Largest norm of all gradients together.
+    average_decay : float, optional
+        Keep an exponential average of the weights and use it for validation and at the end.
+    """
+
+    kind: str = "adam"
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    nesterov: bool = False
+    clip_norm: float | None = None
+    average_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("adam", "adamw", "sgd"):
+            raise ValueError(f"optimiser is {self.kind!r}, want 'adam', 'adamw' or 'sgd'")
+
+    def row(self) -> tuple[str, float, float, float, float, bool, float, float]:
+        return (
+            self.kind, self.betas[0], self.betas[1], self.epsilon, self.weight_decay, self.nesterov,
+            self.clip_norm or 0.0, self.average_decay or 0.0,
+        )
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate over a stage, as a factor of the stage's rate.
+
+    Attributes
+    ----------
+    kind : {"constant", "step", "cosine", "plateau"}
+        step: times ``factor`` every ``period`` epochs. cosine: down to ``factor``. plateau: times
+        ``factor`` after ``period`` epochs without a better validation score.
+    warmup : float
+        Epochs over which the rate rises from 0.
+    """
+
+    kind: str = "constant"
+    warmup: float = 0.0
+    factor: float | None = None
+    period: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("constant", "step", "cosine", "plateau"):
+            raise ValueError(f"schedule is {self.kind!r}, want 'constant', 'step', 'cosine' or 'plateau'")
+
+    def row(self, epochs: int) -> tuple[str, float, float, float, float]:
+        factor = self.factor if self.factor is not None else {"step": 0.1, "plateau": 0.3}.get(self.kind, 0.0)
+        return (self.kind, self.warmup, float(epochs), factor, self.period)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of a training plan.
+
+    Attributes
+    ----------
+    name : str
+    epochs : int
+    rate : float
+        Learning rate.
+    unfreeze : str
+        First block that trains, ``"all"`` or ``"head"``.
+    schedule : Schedule
+    statistics : {"batch", "stored"}
+        What BatchNorm uses while training; stored ones do not move.
+    loss : str or Loss, optional
+        None takes the trainer's.
+    augmentation : Augmentation
+    optimiser : Optimiser
+    block_rates : mapping of block name to factor
+        Multiplies the rate of single blocks.
+    patience : int, optional
+        Stop after so many epochs without a better validation score.
+    """
+
+    name: str
+    epochs: int
+    rate: float
+    unfreeze: str = "head"
+    schedule: Schedule = Schedule()
+    statistics: str = "batch"
+    loss: str | Loss | None = None
+    augmentation: Augmentation = Augmentation()
+    optimiser: Optimiser = Optimiser()
+    block_rates: Mapping[str, float] = field(default_factory=dict)
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0:
+            raise ValueError(f"stage {self.name!r}: epochs is {self.epochs}, want at least 0")
+        if not (self.rate > 0 and math.isfinite(self.rate)):
+            raise ValueError(f"stage {self.name!r}: rate is {self.rate}, want more than 0")
+        if self.statistics not in ("batch", "stored"):
+            raise ValueError(f"stage {self.name!r}: statistics is {self.statistics!r}, want 'batch' or 'stored'")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"stage {self.name!r}: patience is {self.patience}, want at least 1")
+
+
+def two_stage(
+    *,
+    head_epochs: int = 10,
+    finetune_epochs: int = 10,
+    unfreeze: str = "all",
+    head_rate: float = 1e-3,
+    finetune_rate: float = 1e-5,
+    statistics: str = "batch",
+    augmentation: Augmentation | None = None,
+    optimiser: Optimiser | None = None,
+    schedule: Schedule | None = None,
+    patience: int | None = None,
+) -> Sequence[Stage]:
+    """The paper's two stages: train the head on the frozen backbone, then fine-tune at a low rate.
+
+    Parameters
+    ----------
+    head_epochs, finetune_epochs : int
+        0 leaves a stage out.
+    unfreeze : str
+        What fine-tuning trains: ``"all"`` or everything from a block of `Network.blocks`.
+    head_rate, finetune_rate : float
+        Learning rates. The paper's 1e-5 suits large sets; a few hundred images want about 1e-4.
+    statistics : {"batch", "stored"}
+        BatchNorm while fine-tuning.
+    augmentation : Augmentation, optional
+        Of both stages; default flips. Anything beyond flips in stage 1 means a forward pass of the
+        backbone per epoch instead of one in all.
+    optimiser : Optimiser, optional
+    schedule : Schedule, optional
+        Of the fine-tuning stage.
+    patience : int, optional
+        Ends either stage early.
+    """
+    augmentation = augmentation or Augmentation()
+    optimiser = optimiser or Optimiser()
+    head = Stage("head", head_epochs, head_rate, "head", augmentation=augmentation, optimiser=optimiser, patience=patience)
+    finetune = Stage(
+        "finetune", finetune_epochs, finetune_rate, unfreeze, schedule or Schedule(), statistics,
+        augmentation=augmentation, optimiser=optimiser, patience=patience,
+    )
+    return [stage for stage in (head, finetune) if stage.epochs]
