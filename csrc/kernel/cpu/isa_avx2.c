@@ -1,3 +1,5 @@
-#include "kernel/kernel.h"
-
-const facs_kernels facs_kernels_avx2 = {.name = "avx2"};
+#ifndef FACS_DOUBLE
+#    define FACS_RUNG      facs_kernels_avx2
+#    define FACS_RUNG_NAME "avx2"
+#    include "kernel/cpu/rung.inc"
+#endif

@@ -1,3 +1,5 @@
-#include "kernel/kernel.h"
-
-const facs_kernels facs_kernels_generic = {.name = "generic"};
+#ifndef FACS_DOUBLE
+#    define FACS_RUNG      facs_kernels_generic
+#    define FACS_RUNG_NAME "generic"
+#    include "kernel/cpu/rung.inc"
+#endif

@@ -1,0 +1,279 @@
+#ifndef FACS_KERNEL_CPU_SIMD_H
+#define FACS_KERNEL_CPU_SIMD_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+/* One vector of floats of the instruction set its unit is compiled for. + - * / work on
+ * it as on a float. A part is the first count lanes, 0 < count <= SIMD_WIDTH: loading
+ * gives 0 in the others and storing leaves their memory alone. SIMD_TILE_ROWS x 2 vectors
+ * is the largest tile of sums that stays in registers. */
+
+#if defined(__GNUC__)
+#    define SIMD_INLINE static inline __attribute__((always_inline, unused))
+#else
+#    define SIMD_INLINE static inline
+#endif
+
+#if defined(__AVX512F__)
+
+#    include <immintrin.h>
+
+enum { SIMD_WIDTH = 16, SIMD_TILE_ROWS = 14, SIMD_GRADIENT_ROWS = 8 };
+typedef __m512 simd;
+
+SIMD_INLINE simd simd_set(float x)
+{
+    return _mm512_set1_ps(x);
+}
+SIMD_INLINE simd simd_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+SIMD_INLINE void simd_store(float *p, simd x)
+{
+    _mm512_storeu_ps(p, x);
+}
+SIMD_INLINE simd simd_fma(simd a, simd b, simd c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+SIMD_INLINE simd simd_sqrt(simd x)
+{
+    return _mm512_sqrt_ps(x);
+}
+
+SIMD_INLINE simd simd_load_part(const float *p, int count)
+{
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), p);
+}
+
+SIMD_INLINE void simd_store_part(float *p, simd x, int count)
+{
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << count) - 1), x);
+}
+
+/* a > b ? a : b, so that b wins where one of them is not a number */
+SIMD_INLINE simd simd_max(simd a, simd b)
+{
+    return _mm512_max_ps(a, b);
+}
+SIMD_INLINE simd simd_min(simd a, simd b)
+{
+    return _mm512_min_ps(a, b);
+}
+
+/* value where the condition holds, else 0 */
+SIMD_INLINE simd simd_if_between(simd low, simd x, simd high, simd value)
+{
+    const __mmask16 above = _mm512_cmp_ps_mask(x, low, _CMP_GT_OQ);
+    return _mm512_maskz_mov_ps(_mm512_mask_cmp_ps_mask(above, x, high, _CMP_LT_OQ), value);
+}
+
+SIMD_INLINE simd simd_if_equal(simd a, simd b, simd value)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ), value);
+}
+
+SIMD_INLINE simd simd_if_unequal(simd a, simd b, simd value)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ), value);
+}
+
+SIMD_INLINE simd simd_load_bytes(const uint8_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+
+#elif defined(__AVX2__) && defined(__FMA__)
+
+#    include <immintrin.h>
+
+enum { SIMD_WIDTH = 8, SIMD_TILE_ROWS = 6, SIMD_GRADIENT_ROWS = 6 };
+typedef __m256 simd;
+
+SIMD_INLINE simd simd_set(float x)
+{
+    return _mm256_set1_ps(x);
+}
+SIMD_INLINE simd simd_load(const float *p)
+{
+    return _mm256_loadu_ps(p);
+}
+SIMD_INLINE void simd_store(float *p, simd x)
+{
+    _mm256_storeu_ps(p, x);
+}
+SIMD_INLINE simd simd_fma(simd a, simd b, simd c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+}
+SIMD_INLINE simd simd_sqrt(simd x)
+{
+    return _mm256_sqrt_ps(x);
+}
+
+SIMD_INLINE __m256i simd_lanes(int count)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(count),
+                              _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+SIMD_INLINE simd simd_load_part(const float *p, int count)
+{
+    return _mm256_maskload_ps(p, simd_lanes(count));
+}
+
+SIMD_INLINE void simd_store_part(float *p, simd x, int count)
+{
+    _mm256_maskstore_ps(p, simd_lanes(count), x);
+}
+
+SIMD_INLINE simd simd_max(simd a, simd b)
+{
+    return _mm256_max_ps(a, b);
+}
+SIMD_INLINE simd simd_min(simd a, simd b)
+{
+    return _mm256_min_ps(a, b);
+}
+
+SIMD_INLINE simd simd_if_between(simd low, simd x, simd high, simd value)
+{
+    const __m256 inside =
+        _mm256_and_ps(_mm256_cmp_ps(x, low, _CMP_GT_OQ), _mm256_cmp_ps(x, high, _CMP_LT_OQ));
+    return _mm256_and_ps(inside, value);
+}
+
+SIMD_INLINE simd simd_if_equal(simd a, simd b, simd value)
+{
+    return _mm256_and_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ), value);
+}
+
+SIMD_INLINE simd simd_if_unequal(simd a, simd b, simd value)
+{
+    return _mm256_and_ps(_mm256_cmp_ps(a, b, _CMP_NEQ_UQ), value);
+}
+
+SIMD_INLINE simd simd_load_bytes(const uint8_t *p)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+
+#else /* vector extensions of the compiler: SSE2, NEON and others */
+
+enum { SIMD_WIDTH = 4, SIMD_TILE_ROWS = 6, SIMD_GRADIENT_ROWS = 6 };
+typedef float simd __attribute__((vector_size(16)));
+typedef int32_t simd_bits __attribute__((vector_size(16)));
+
+SIMD_INLINE simd simd_set(float x)
+{
+    return (simd){x, x, x, x};
+}
+SIMD_INLINE simd simd_fma(simd a, simd b, simd c)
+{
+    return a * b + c;
+}
+
+SIMD_INLINE simd simd_load(const float *p)
+{
+    simd x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
+SIMD_INLINE void simd_store(float *p, simd x)
+{
+    memcpy(p, &x, sizeof x);
+}
+
+SIMD_INLINE simd simd_sqrt(simd x)
+{
+    return (simd){sqrtf(x[0]), sqrtf(x[1]), sqrtf(x[2]), sqrtf(x[3])};
+}
+
+SIMD_INLINE simd simd_load_part(const float *p, int count)
+{
+    float lanes[SIMD_WIDTH] = {0};
+    for (int i = 0; i < count; i++) lanes[i] = p[i];
+    return simd_load(lanes);
+}
+
+SIMD_INLINE void simd_store_part(float *p, simd x, int count)
+{
+    for (int i = 0; i < count; i++) p[i] = x[i];
+}
+
+SIMD_INLINE simd simd_keep(simd_bits condition, simd value)
+{
+    return (simd)(condition & (simd_bits)value);
+}
+
+SIMD_INLINE simd simd_max(simd a, simd b)
+{
+    const simd_bits first = a > b;
+    return (simd)((first & (simd_bits)a) | (~first & (simd_bits)b));
+}
+
+SIMD_INLINE simd simd_min(simd a, simd b)
+{
+    const simd_bits first = a < b;
+    return (simd)((first & (simd_bits)a) | (~first & (simd_bits)b));
+}
+
+SIMD_INLINE simd simd_if_between(simd low, simd x, simd high, simd value)
+{
+    return simd_keep((x > low) & (x < high), value);
+}
+
+SIMD_INLINE simd simd_if_equal(simd a, simd b, simd value)
+{
+    return simd_keep(a == b, value);
+}
+SIMD_INLINE simd simd_if_unequal(simd a, simd b, simd value)
+{
+    return simd_keep(a != b, value);
+}
+
+SIMD_INLINE simd simd_load_bytes(const uint8_t *p)
+{
+    return (simd){p[0], p[1], p[2], p[3]};
+}
+
+#endif
+
+SIMD_INLINE simd simd_zero(void)
+{
+    return simd_set(0);
+}
+
+/* As _part, for any count > 0: a whole vector where it is large enough. */
+SIMD_INLINE simd simd_get(const float *p, int count)
+{
+    return count >= SIMD_WIDTH ? simd_load(p) : simd_load_part(p, count);
+}
+
+SIMD_INLINE void simd_put(float *p, simd x, int count)
+{
+    if (count >= SIMD_WIDTH)
+        simd_store(p, x);
+    else
+        simd_store_part(p, x, count);
+}
+
+/* Keeps what is not a number. */
+SIMD_INLINE simd simd_clamp(simd low, simd x, simd high)
+{
+    return simd_min(high, simd_max(low, x));
+}
+
+SIMD_INLINE float simd_sum(simd x)
+{
+    float lanes[SIMD_WIDTH], sum = 0;
+    simd_store(lanes, x);
+    for (int i = 0; i < SIMD_WIDTH; i++) sum += lanes[i];
+    return sum;
+}
+
+#endif

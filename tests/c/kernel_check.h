@@ -1,0 +1,160 @@
+#ifndef FACS_TESTS_KERNEL_CHECK_H
+#define FACS_TESTS_KERNEL_CHECK_H
+
+/* What the kernel tests share: tensors whose gaps and surroundings are watched, and the
+ * comparison of every rung and number of threads with the reference. */
+
+#include "check.h"
+
+#include "core/rng.h"
+#include "kernel/kernel.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { GUARD = 67 }; /* numbers before and after a tensor; odd, so that it is unaligned */
+static const uint32_t GUARD_BITS = 0x7fd01234u; /* not a number: reading it shows too */
+
+typedef struct sample {
+    facs_tensor t;
+    float *block;
+    int64_t count;
+} sample;
+
+static inline sample sample_create(int64_t n, int h, int w, int c, int gap)
+{
+    sample s = {{NULL, n, h, w, c, c + gap}, NULL, 0};
+    s.count = n * h * w * (c + gap) + 2 * GUARD;
+    s.block = malloc((size_t)s.count * sizeof(float));
+    for (int64_t i = 0; i < s.count; i++) memcpy(s.block + i, &GUARD_BITS, sizeof GUARD_BITS);
+    s.t.data = s.block + GUARD;
+    return s;
+}
+
+static inline sample sample_random(facs_rng *rng, int64_t n, int h, int w, int c, int gap)
+{
+    sample s = sample_create(n, h, w, c, gap);
+    for (int64_t p = 0; p < facs_tensor_pixels(&s.t); p++)
+        for (int i = 0; i < c; i++)
+            s.t.data[p * s.t.stride + i] = (float)facs_rng_between(rng, -1, 1);
+    return s;
+}
+
+static inline sample sample_copy(const sample *s)
+{
+    sample copy = *s;
+    copy.block = malloc((size_t)s->count * sizeof(float));
+    memcpy(copy.block, s->block, (size_t)s->count * sizeof(float));
+    copy.t.data = copy.block + GUARD;
+    return copy;
+}
+
+static inline sample sample_magnitudes(const sample *s)
+{
+    sample copy = sample_copy(s);
+    for (int64_t i = 0; i < copy.count; i++) copy.block[i] = fabsf(copy.block[i]);
+    return copy;
+}
+
+static inline int is_guard(const float *p)
+{
+    uint32_t bits;
+    memcpy(&bits, p, sizeof bits);
+    return bits == GUARD_BITS;
+}
+
+/* Numbers outside the view that were written. */
+static inline int64_t sample_spoiled(const sample *s)
+{
+    const int64_t size = facs_tensor_pixels(&s->t) * s->t.stride;
+    int64_t spoiled = 0;
+    for (int64_t i = 0; i < s->count; i++) {
+        const int64_t at = i - GUARD;
+        const int inside = at >= 0 && at < size && at % s->t.stride < s->t.c;
+        spoiled += !inside && !is_guard(s->block + i);
+    }
+    return spoiled;
+}
+
+/* Largest |a - b| / bound over the view. */
+static inline double sample_distance(const sample *a, const sample *b, const sample *bound)
+{
+    double worst = 0;
+    for (int64_t p = 0; p < facs_tensor_pixels(&a->t); p++)
+        for (int c = 0; c < a->t.c; c++) {
+            const int64_t i = p * a->t.stride + c;
+            const double off = fabs((double)a->t.data[i] - b->t.data[i]);
+            const double ratio = off / (fabs((double)bound->t.data[i]) + FLT_MIN);
+            if (!(ratio <= worst)) worst = ratio;
+        }
+    return worst;
+}
+
+enum { SCRATCH_GUARD = 64 };
+
+static inline facs_context context_create(size_t scratch, int threads)
+{
+    facs_context ctx = {threads, malloc(scratch + SCRATCH_GUARD)};
+    memset(ctx.scratch, 0x5a, scratch + SCRATCH_GUARD);
+    return ctx;
+}
+
+static inline void context_check_and_free(facs_context *ctx, size_t scratch)
+{
+    int untouched = 1;
+    for (int i = 0; i < SCRATCH_GUARD; i++)
+        untouched &= ((unsigned char *)ctx->scratch)[scratch + (size_t)i] == 0x5a;
+    CHECK(untouched);
+    free(ctx->scratch);
+}
+
+/* Runs a kernel on case data; `out` holds what the kernel writes. */
+typedef void run_function(const facs_kernels *k, int threads, const void *data,
+                          facs_tensor *out);
+
+/* Every rung and number of threads against the reference. `magnitudes` is data with
+ * absolute values: run in place of it, the reference gives the sum of the magnitudes that
+ * an output adds up, and rounding is at most `ulps` of that. */
+static inline void check_rungs(const char *name, run_function *run, const void *data,
+                               const void *magnitudes, const sample *start, double ulps)
+{
+    static const int threads[] = {1, 2, 7};
+    sample expected = sample_copy(start), bound = sample_magnitudes(start);
+    facs_kernels ref;
+
+    CHECK(facs_kernels_select(&ref, "ref"));
+    run(&ref, 1, data, &expected.t);
+    run(&ref, 1, magnitudes, &bound.t);
+    for (int rung = 0; facs_kernels_rung(rung); rung++) {
+        facs_kernels k;
+        sample first = {0};
+        CHECK(facs_kernels_select(&k, facs_kernels_rung(rung)));
+        for (int i = 0; i < 3; i++) {
+            sample got = sample_copy(start);
+            run(&k, threads[i], data, &got.t);
+            const double distance = sample_distance(&got, &expected, &bound);
+            const int close = distance <= ulps * FLT_EPSILON, clean = sample_spoiled(&got) == 0;
+            const int equal = i == 0 || memcmp(got.block, first.block,
+                                               (size_t)got.count * sizeof(float)) == 0;
+            if (!close || !clean || !equal)
+                printf("%s, rung %s, %d threads: %.1f ulps of %.1f, %d spoiled\n", name, k.name,
+                       threads[i], distance / FLT_EPSILON, ulps, (int)sample_spoiled(&got));
+            CHECK(close);
+            CHECK(clean);
+            CHECK(equal);
+            if (i == 0)
+                first = got;
+            else
+                free(got.block);
+        }
+        free(first.block);
+    }
+    free(expected.block);
+    free(bound.block);
+}
+
+#endif

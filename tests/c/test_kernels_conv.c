@@ -1,0 +1,238 @@
+#include "kernel_check.h"
+
+/* Convolutions of every rung against the reference, and as adjoints of each other. */
+
+static const facs_clamp NO_CLAMP = {-INFINITY, INFINITY};
+
+typedef struct conv_case {
+    facs_conv g;
+    int depthwise, accumulate;
+    sample x, dy, w, scale, bias; /* w: (kh kw ci/groups) x co */
+    int biased, scaled;
+    facs_clamp clamp;
+} conv_case;
+
+static int channels_below(facs_rng *rng, int limit)
+{
+    static const int choices[] = {1, 3, 5, 8, 16, 17, 32, 33, 64, 100};
+    int c;
+    do c = choices[facs_rng_below(rng, 10)];
+    while (c > limit);
+    return c;
+}
+
+static facs_conv random_geometry(facs_rng *rng, int depthwise)
+{
+    static const int kernels[][2] = {{1, 1}, {3, 3}, {3, 3}, {2, 2}, {5, 3}, {1, 7}};
+    const int *kernel = kernels[facs_rng_below(rng, 6)];
+    facs_conv g = {.kh = kernel[0], .kw = kernel[1], .groups = 1};
+
+    g.stride = 1 + (int)facs_rng_below(rng, 3);
+    g.pad_top = (int)facs_rng_below(rng, (uint32_t)g.kh);
+    g.pad_left = (int)facs_rng_below(rng, (uint32_t)g.kw);
+    g.h = 1 + (int)facs_rng_below(rng, 17);
+    g.w = 1 + (int)facs_rng_below(rng, 17);
+    g.ci = channels_below(rng, g.kh * g.kw > 1 && !depthwise ? 33 : 100);
+    g.co = depthwise ? g.ci : channels_below(rng, 100);
+    if (depthwise) g.groups = g.ci;
+    /* As far as the padding behind is smaller than the kernel. */
+    const int behind = (int)facs_rng_below(rng, (uint32_t)g.kh);
+    g.oh = (g.h + g.pad_top + behind - g.kh) / g.stride + 1;
+    g.ow = (g.w + g.pad_left + behind % g.kw - g.kw) / g.stride + 1;
+    if (g.h + g.pad_top + behind < g.kh || g.w + g.pad_left + behind % g.kw < g.kw)
+        return random_geometry(rng, depthwise);
+    return g;
+}
+
+static conv_case case_create(facs_rng *rng, const facs_conv *g, int64_t n)
+{
+    conv_case c = {.g = *g, .depthwise = g->groups > 1 || (g->ci == 1 && g->co == 1)};
+    const int inputs = g->ci / g->groups;
+    c.x = sample_random(rng, n, g->h, g->w, g->ci, (int)facs_rng_below(rng, 3) * 5);
+    c.dy = sample_random(rng, n, g->oh, g->ow, g->co, (int)facs_rng_below(rng, 3) * 7);
+    c.w = sample_random(rng, 1, 1, g->kh * g->kw * inputs, g->co, 0);
+    c.scale = sample_random(rng, 1, 1, 1, g->co, 0);
+    c.bias = sample_random(rng, 1, 1, 1, g->co, 0);
+    c.biased = (int)facs_rng_below(rng, 2);
+    c.scaled = (int)facs_rng_below(rng, 2);
+    c.accumulate = (int)facs_rng_below(rng, 2);
+    c.clamp = NO_CLAMP;
+    return c;
+}
+
+static conv_case case_magnitudes(const conv_case *c)
+{
+    conv_case m = *c;
+    m.x = sample_magnitudes(&c->x);
+    m.dy = sample_magnitudes(&c->dy);
+    m.w = sample_magnitudes(&c->w);
+    m.scale = sample_magnitudes(&c->scale);
+    m.bias = sample_magnitudes(&c->bias);
+    m.clamp = NO_CLAMP;
+    return m;
+}
+
+static void case_free(conv_case *c)
+{
+    free(c->x.block);
+    free(c->dy.block);
+    free(c->w.block);
+    free(c->scale.block);
+    free(c->bias.block);
+}
+
+static size_t scratch_of(const facs_kernels *k, const conv_case *c, int threads)
+{
+    return c->depthwise ? k->dwconv_scratch(&c->g, c->x.t.n, threads)
+                        : k->conv_scratch(&c->g, c->x.t.n, threads);
+}
+
+static sample packed_of(const facs_kernels *k, const conv_case *c, int backward)
+{
+    const facs_conv *g = &c->g;
+    const float *scale = c->scaled && !backward ? c->scale.t.data : NULL;
+    int64_t count = backward ? k->conv_packed_bwd(g) : k->conv_packed(g);
+    if (c->depthwise) count = k->dwconv_packed(g);
+    sample packed = sample_create(1, 1, 1, (int)count, 0);
+    if (c->depthwise)
+        k->dwconv_pack(packed.t.data, g, c->w.t.data, scale);
+    else if (backward)
+        k->conv_pack_bwd(packed.t.data, g, c->w.t.data);
+    else
+        k->conv_pack(packed.t.data, g, c->w.t.data, scale);
+    CHECK(sample_spoiled(&packed) == 0);
+    return packed;
+}
+
+static void run_fwd(const facs_kernels *k, int threads, const void *data, facs_tensor *out)
+{
+    const conv_case *c = data;
+    const size_t size = scratch_of(k, c, threads);
+    facs_context ctx = context_create(size, threads);
+    sample packed = packed_of(k, c, 0);
+    (c->depthwise ? k->dwconv_fwd : k->conv_fwd)(&ctx, &c->g, out, &c->x.t, packed.t.data,
+                                                 c->biased ? c->bias.t.data : NULL, c->clamp);
+    free(packed.block);
+    context_check_and_free(&ctx, size);
+}
+
+static void run_bwd_x(const facs_kernels *k, int threads, const void *data, facs_tensor *out)
+{
+    const conv_case *c = data;
+    const size_t size = scratch_of(k, c, threads);
+    facs_context ctx = context_create(size, threads);
+    sample packed = packed_of(k, c, 1);
+    (c->depthwise ? k->dwconv_bwd_x : k->conv_bwd_x)(&ctx, &c->g, out, &c->dy.t, packed.t.data,
+                                                     c->accumulate);
+    free(packed.block);
+    context_check_and_free(&ctx, size);
+}
+
+static void run_bwd_w(const facs_kernels *k, int threads, const void *data, facs_tensor *out)
+{
+    const conv_case *c = data;
+    const size_t size = scratch_of(k, c, threads);
+    facs_context ctx = context_create(size, threads);
+    (c->depthwise ? k->dwconv_bwd_w : k->conv_bwd_w)(&ctx, &c->g, out->data, &c->x.t, &c->dy.t);
+    context_check_and_free(&ctx, size);
+}
+
+/* Rounding of a sum of count terms in any order grows like the root of their number. */
+static double ulps_of(int64_t count)
+{
+    return 2 + 2 * sqrt((double)count);
+}
+
+static void check_case(facs_rng *rng, const facs_conv *g, int64_t n)
+{
+    conv_case c = case_create(rng, g, n);
+    conv_case m = case_magnitudes(&c);
+    const int inputs = g->ci / g->groups, outputs = g->co / g->groups;
+    sample y = sample_random(rng, n, g->oh, g->ow, g->co, 3);
+    sample dx = sample_random(rng, n, g->h, g->w, g->ci, 6);
+    sample dw = sample_random(rng, 1, 1, g->kh * g->kw * inputs, g->co, 0);
+    char name[160];
+
+    snprintf(name, sizeof name,
+             "%s n %d, %dx%dx%d to %dx%dx%d, kernel %dx%d, stride %d, pad %d %d",
+             c.depthwise ? "depthwise" : "dense", (int)n, g->h, g->w, g->ci, g->oh, g->ow,
+             g->co, g->kh, g->kw, g->stride, g->pad_top, g->pad_left);
+    check_rungs(name, run_fwd, &c, &m, &y, ulps_of(g->kh * g->kw * inputs));
+    c.clamp = (facs_clamp){-0.2f, 0.3f};
+    check_rungs(name, run_fwd, &c, &m, &y, ulps_of(g->kh * g->kw * inputs));
+    check_rungs(name, run_bwd_x, &c, &m, &dx, ulps_of(g->kh * g->kw * outputs));
+    check_rungs(name, run_bwd_w, &c, &m, &dw, ulps_of(n * g->oh * g->ow));
+    free(y.block);
+    free(dx.block);
+    free(dw.block);
+    case_free(&c);
+    case_free(&m);
+}
+
+static double inner_product(const facs_tensor *a, const facs_tensor *b)
+{
+    double sum = 0;
+    for (int64_t p = 0; p < facs_tensor_pixels(a); p++)
+        for (int c = 0; c < a->c; c++)
+            sum += (double)a->data[p * a->stride + c] * b->data[p * b->stride + c];
+    return sum;
+}
+
+/* <conv(x, w), dy> = <x, conv'(dy, w)> = <w, dw>, on every rung by itself. */
+static void check_adjoint(facs_rng *rng, const facs_conv *g, int64_t n)
+{
+    conv_case c = case_create(rng, g, n);
+    sample y = sample_random(rng, n, g->oh, g->ow, g->co, 3);
+    sample dx = sample_random(rng, n, g->h, g->w, g->ci, 6);
+    sample dw = sample_copy(&c.w);
+    c.biased = c.scaled = c.accumulate = 0;
+    for (int rung = 0; facs_kernels_rung(rung); rung++) {
+        facs_kernels k;
+        CHECK(facs_kernels_select(&k, facs_kernels_rung(rung)));
+        run_fwd(&k, 2, &c, &y.t);
+        run_bwd_x(&k, 2, &c, &dx.t);
+        run_bwd_w(&k, 2, &c, &dw.t);
+        const double product = inner_product(&y.t, &c.dy.t);
+        /* float rounding of each side against the norms that bound the product */
+        const double size = sqrt(inner_product(&y.t, &y.t) * inner_product(&c.dy.t, &c.dy.t));
+        CHECK_CLOSE(inner_product(&dx.t, &c.x.t), product, 1e-5 * size);
+        CHECK_CLOSE(inner_product(&dw.t, &c.w.t), product, 1e-5 * size);
+    }
+    free(y.block);
+    free(dx.block);
+    free(dw.block);
+    case_free(&c);
+}
+
+int main(void)
+{
+    facs_rng rng = facs_rng_stream(1, FACS_RNG_SYNTHETIC, 0, 0);
+    /* Real layers, and shapes at which blocks, squares and runs are cut. */
+    const facs_conv fixed[] = {
+        {17, 13, 3, 9, 7, 32, 3, 3, 2, 1, 1, 1},
+        {16, 12, 3, 8, 6, 32, 3, 3, 2, 0, 0, 1},
+        {14, 14, 33, 14, 14, 100, 1, 1, 1, 0, 0, 1},
+        {9, 10, 300, 9, 10, 300, 1, 1, 1, 0, 0, 1},
+        {1, 1, 512, 1, 1, 12, 1, 1, 1, 0, 0, 1},
+        {7, 7, 64, 7, 7, 33, 3, 3, 1, 1, 1, 1},
+        {13, 17, 17, 7, 9, 33, 1, 1, 2, 0, 0, 1},
+        {17, 13, 32, 17, 13, 32, 3, 3, 1, 1, 1, 32},
+        {16, 14, 33, 8, 7, 33, 3, 3, 2, 0, 0, 33},
+        {17, 13, 17, 9, 7, 17, 3, 3, 2, 1, 1, 17},
+        {15, 9, 100, 15, 9, 100, 5, 5, 1, 2, 2, 100},
+        {1, 1, 64, 1, 1, 64, 3, 3, 1, 1, 1, 64},
+        {23, 29, 8, 23, 29, 16, 1, 1, 1, 0, 0, 1},
+        {2, 2, 5, 1, 1, 5, 3, 3, 2, 0, 0, 5},
+    };
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
+        check_case(&rng, fixed + i, 1);
+        check_case(&rng, fixed + i, 3);
+        check_adjoint(&rng, fixed + i, 2);
+    }
+    for (int i = 0; i < 60; i++) {
+        const facs_conv g = random_geometry(&rng, i % 2);
+        check_case(&rng, &g, 1 + i % 5);
+        check_adjoint(&rng, &g, 2);
+    }
+    return check_report("kernels_conv");
+}
