@@ -2,6 +2,7 @@
 
 #include "core/blas.h"
 #include "core/threads.h"
+#include "py/loader_module.h"
 #include "py/loss_module.h"
 #include "py/network_module.h"
 #include "py/trainer_module.h"
@@ -48,8 +49,8 @@ static int add_exceptions(PyObject *module)
 facs_py_adder facs_py_image_add;
 
 static facs_py_adder *const adders[] = {
-    facs_py_bridge_init, add_exceptions,      facs_py_network_add,
-    facs_py_loss_add,    facs_py_trainer_add, facs_py_image_add,
+    facs_py_bridge_init, add_exceptions,    facs_py_network_add, facs_py_loss_add,
+    facs_py_trainer_add, facs_py_image_add, facs_py_loader_add,
 };
 
 static int execute(PyObject *module)

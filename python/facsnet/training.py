@@ -353,14 +353,19 @@ def make_loader(
     workers: int = 1,
     augmentation: Augmentation | None = None,
     shuffle: bool = True,
-    on_error: str = "raise",
+    most_skipped: int = 0,
 ) -> _core.Loader:
-    """Batches of samples at the network's input size; without augmentation every sample comes once, in order."""
+    """Batches of samples at the network's input size, read by worker threads.
+
+    ``shuffle`` draws the order of every pass and leaves an incomplete last batch out; otherwise
+    samples come in order, all of them. Up to ``most_skipped`` unreadable images are left out of a
+    pass; one more is an error.
+    """
     a = augmentation or Augmentation.none()
     images, paths = samples.images, samples.paths
     return _core.Loader(
         images=images if paths is None else None,
-        paths=None if paths is None else list(paths),
+        paths=paths,
         labels=samples.labels,
         batch=batch,
         size=network.input_size,
@@ -368,16 +373,16 @@ def make_loader(
         seed=seed,
         shuffle=shuffle,
         drop_last=shuffle,
-        augmentation={"flip": a.flip, "crop": a.crop, "rotation": a.rotation, "brightness": a.brightness, "contrast": a.contrast},
+        augmentation=(a.crop**2, a.flip, a.rotation, a.brightness, a.contrast),
         cache_bytes=_CACHE_BYTES,
-        on_error=on_error,
+        most_skipped=most_skipped,
     )
 
 
 def _collect(network: Network, samples: Samples, run: Any, width: int, flip: bool, workers: int, title: str | None, batch: int) -> FloatArray:
     loader = make_loader(samples, network, batch=min(batch, len(samples)), workers=workers, shuffle=False)
     out = np.empty((len(samples), width), np.float32)
-    loader.start(0, flip=flip)
+    loader.start(0, mirror=flip)
     with _progress(len(samples), title, None) as bar:
         for x, _, _, index in loader:
             out[index] = run(x)

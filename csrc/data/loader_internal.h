@@ -1,0 +1,44 @@
+#ifndef FACS_DATA_LOADER_INTERNAL_H
+#define FACS_DATA_LOADER_INTERNAL_H
+
+#include "data/loader.h"
+
+#include <pthread.h>
+
+/* Shared by the consumer (loader.c) and the workers (loader_worker.c); nobody else
+ * includes it. */
+
+typedef struct facs_slot {
+    uint8_t *pixels;
+    float *labels, *mask;
+    int64_t *indices;   /* -1 where the image failed */
+    int64_t n, missing; /* images of the batch, images not yet done */
+    facs_status status;
+    char message[FACS_MESSAGE_SIZE];
+} facs_slot;
+
+struct facs_loader {
+    facs_sample_table table;
+    facs_loader_options options;
+    pthread_mutex_t lock;
+    pthread_cond_t work, ready; /* for workers, for the consumer */
+    pthread_t *threads;
+    int started; /* threads that run */
+    facs_slot *slots;
+    facs_image *cache; /* per row: resized or decoded, empty where it is not kept */
+    int64_t cache_left;
+    /* The pass, guarded by lock. Batch b uses slot b % slots. */
+    int64_t *order;
+    int64_t total, batches; /* images and batches of the pass */
+    int64_t handed;         /* images given to workers */
+    int64_t consumed;       /* batches the consumer has given back */
+    int64_t busy;           /* images being worked on */
+    int holding;            /* the consumer reads batch `consumed` */
+    uint32_t epoch;
+    int mirror, stopping;
+    facs_loader_statistics statistics;
+};
+
+void *facs_loader_worker(void *loader);
+
+#endif

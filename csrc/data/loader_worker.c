@@ -1,0 +1,184 @@
+#include "data/loader_internal.h"
+
+#include "core/memory.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* One image of one batch. */
+typedef struct job {
+    facs_slot *slot;
+    int64_t position, row;
+    uint32_t epoch;
+    int mirror;
+} job;
+
+/* Where every variant starts from the whole image, it starts as well from the resized one. */
+static int caches_resized(const facs_loader *l)
+{
+    return l->options.augmentation.crop_scale == 1;
+}
+
+/* Reserves room for an image of the cache; the image is empty when there is none. */
+static void reserve(facs_loader *l, facs_image *kept, int height, int width)
+{
+    const int64_t bytes = (int64_t)height * width * 3;
+    *kept = (facs_image){0};
+    pthread_mutex_lock(&l->lock);
+    const int fits = bytes <= l->cache_left;
+    if (fits) l->cache_left -= bytes;
+    pthread_mutex_unlock(&l->lock);
+    if (!fits) return;
+    if (facs_allocate(&kept->pixels, (size_t)bytes, 1, "cache of images") == FACS_OK) {
+        kept->height = height;
+        kept->width = width;
+    }
+}
+
+/* Files an image under its row; another worker may have been faster. */
+static void publish(facs_loader *l, int64_t row, facs_image *kept)
+{
+    pthread_mutex_lock(&l->lock);
+    if (!l->cache[row].pixels) {
+        l->cache[row] = *kept;
+        *kept = (facs_image){0};
+    }
+    pthread_mutex_unlock(&l->lock);
+    facs_image_free(kept);
+}
+
+static facs_image cached(facs_loader *l, int64_t row)
+{
+    pthread_mutex_lock(&l->lock);
+    const facs_image image = l->cache[row];
+    pthread_mutex_unlock(&l->lock);
+    return image;
+}
+
+/* Puts what later passes can start from into the cache. */
+static facs_status keep(facs_loader *l, const job *j, const facs_image *image,
+                        facs_image_scratch *scratch)
+{
+    const int size = l->options.size, resized = caches_resized(l);
+    facs_image kept;
+
+    if (l->table.images && (!resized || (image->height == size && image->width == size)))
+        return FACS_OK; /* it is in memory as it is wanted */
+    reserve(l, &kept, resized ? size : image->height, resized ? size : image->width);
+    if (!kept.pixels) return FACS_OK;
+    if (resized) {
+        const facs_status status = facs_image_resize(kept.pixels, size, size, image, scratch);
+        if (status != FACS_OK) {
+            facs_image_free(&kept);
+            return status;
+        }
+    } else {
+        memcpy(kept.pixels, image->pixels, (size_t)image->height * (size_t)image->width * 3);
+    }
+    publish(l, j->row, &kept);
+    return FACS_OK;
+}
+
+static facs_status vary(facs_loader *l, const job *j, const facs_image *image,
+                        facs_image_scratch *scratch)
+{
+    const int size = l->options.size;
+    facs_rng rng =
+        facs_rng_stream(l->options.seed, FACS_RNG_AUGMENT, j->epoch, (uint32_t)j->row);
+    facs_augmentation_draw draw = facs_augmentation_make_draw(&l->options.augmentation, &rng);
+    if (j->mirror) draw.flip = !draw.flip;
+    return facs_image_augment(j->slot->pixels + j->position * 3 * size * size, image, size,
+                              &draw, scratch);
+}
+
+static facs_status make_image(facs_loader *l, const job *j, facs_image_scratch *scratch,
+                              int *decoded)
+{
+    facs_image image = cached(l, j->row);
+
+    *decoded = 0;
+    if (image.pixels) return vary(l, j, &image, scratch);
+    if (l->table.images) {
+        FACS_TRY(keep(l, j, &l->table.images[j->row], scratch));
+        return vary(l, j, &l->table.images[j->row], scratch);
+    }
+    FACS_TRY(facs_image_read(&image, l->table.paths[j->row]));
+    *decoded = 1;
+    facs_status status = keep(l, j, &image, scratch);
+    if (status == FACS_OK) status = vary(l, j, &image, scratch);
+    facs_image_free(&image);
+    return status;
+}
+
+static void copy_labels(facs_loader *l, const job *j)
+{
+    const int k = l->table.label_count;
+    const float *from = l->table.labels + j->row * k;
+    float *labels = j->slot->labels + j->position * k, *mask = j->slot->mask + j->position * k;
+    for (int i = 0; i < k; i++) {
+        const int known = !isnan(from[i]);
+        labels[i] = known ? from[i] : 0;
+        mask[i] = (float)known;
+    }
+}
+
+/* Takes the next image in order, waiting until its batch has a slot; 0 when stopping. Called
+ * with the lock held. */
+static int take(facs_loader *l, job *j)
+{
+    for (;;) {
+        if (l->stopping) return 0;
+        const int64_t batch = l->handed / l->options.batch;
+        if (l->handed < l->total && batch < l->consumed + l->options.slots) break;
+        pthread_cond_wait(&l->work, &l->lock);
+    }
+    *j = (job){.slot = &l->slots[l->handed / l->options.batch % l->options.slots],
+               .position = l->handed % l->options.batch,
+               .row = l->order[l->handed],
+               .epoch = l->epoch,
+               .mirror = l->mirror};
+    l->handed++;
+    l->busy++;
+    return 1;
+}
+
+/* Books the outcome of a job. Called with the lock held. */
+static void finish(facs_loader *l, const job *j, facs_status status, int decoded)
+{
+    facs_loader_statistics *s = &l->statistics;
+    j->slot->indices[j->position] = status == FACS_OK ? j->row : -1;
+    s->decoded += decoded;
+    s->cached += !decoded && status == FACS_OK;
+    if (status != FACS_OK) {
+        if (!s->skipped++)
+            snprintf(s->first_skipped, sizeof s->first_skipped, "%s", facs_last_message());
+        if (s->skipped > l->options.most_skipped && j->slot->status == FACS_OK) {
+            j->slot->status = status;
+            snprintf(j->slot->message, sizeof j->slot->message, "%s", facs_last_message());
+        }
+    }
+    l->busy--;
+    j->slot->missing--;
+    if (!j->slot->missing || !l->busy) pthread_cond_signal(&l->ready);
+}
+
+void *facs_loader_worker(void *argument)
+{
+    facs_loader *l = argument;
+    facs_image_scratch scratch = {0};
+    job j;
+
+    pthread_mutex_lock(&l->lock);
+    while (take(l, &j)) {
+        int decoded;
+        pthread_mutex_unlock(&l->lock);
+        copy_labels(l, &j);
+        const facs_status status = make_image(l, &j, &scratch, &decoded);
+        pthread_mutex_lock(&l->lock);
+        finish(l, &j, status, decoded);
+    }
+    pthread_mutex_unlock(&l->lock);
+    facs_image_scratch_free(&scratch);
+    return NULL;
+}
