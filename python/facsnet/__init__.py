@@ -1,14 +1,35 @@
-"""Training and running detectors of facial action units."""
+"""Training and running detectors of facial action units, by two-stage transfer learning, in C.
 
+The whole job in one object is `AUClassifier`; `Samples`, `Network` and `Trainer` are its parts.
+"""
+
+from facsnet import losses
 from facsnet._core import DeviceError, FormatError
+from facsnet.losses import Loss
+from facsnet.network import LoadReport, Network, NetworkConfig, Preprocessing
 from facsnet.images import augment_image, crop_image, decode_image, read_image, resize_image
+from facsnet.samples import Sample, Samples
+from facsnet.stages import Augmentation, Optimiser, Schedule, Stage, two_stage
 
 __all__ = [
+    "Augmentation",
     "DeviceError",
     "FormatError",
+    "LoadReport",
+    "Loss",
+    "Network",
+    "NetworkConfig",
+    "Optimiser",
+    "Preprocessing",
+    "Sample",
+    "Samples",
+    "Schedule",
+    "Stage",
     "augment_image",
     "crop_image",
     "decode_image",
+    "losses",
     "read_image",
     "resize_image",
+    "two_stage",
 ]

@@ -1,0 +1,57 @@
+"""CelebA in its own partition, 40 attributes, MobileNet-v1 1.0: stage 1, then one epoch of stage 2.
+
+Epoch and thresholds are chosen on the validation part. Means over the labels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import facsnet as fn
+import pandas as pd
+from protocol import Clock, common_options, data_folder, mean_over, print_header, print_row, save, score
+
+COLUMNS = ("roc_auc", "average_precision", "f1_fitted", "accuracy")
+
+
+def read(folder: Path) -> tuple[fn.Samples, fn.Samples, fn.Samples]:
+    """The three parts; attributes are -1 and 1 in the file."""
+    table = pd.read_csv(folder / "Anno" / "list_attr_celeba.txt", sep=r"\s+", skiprows=1)
+    names = list(table.columns)
+    labels = (table.to_numpy() > 0).astype("float32")
+    parts = pd.read_csv(folder / "Eval" / "list_eval_partition.txt", sep=r"\s+", header=None, index_col=0)[1]
+    paths = [str(folder / "Img" / "img_align_celeba" / name) for name in table.index]
+    part = parts.loc[table.index].to_numpy()
+    samples = fn.Samples.from_arrays(paths, labels, label_names=names)
+    return samples[part == 0], samples[part == 1], samples[part == 2]
+
+
+def main() -> None:
+    parser = common_options(__doc__.splitlines()[0])
+    parser.set_defaults(losses=["bce"])
+    parser.add_argument("--head-epochs", type=int, default=40)
+    parser.add_argument("--finetune-epochs", type=int, default=1)
+    parser.add_argument("--finetune-rate", type=float, default=1e-4)
+    o = parser.parse_args()
+    train, valid, test = read(data_folder("celeba"))
+    print(f"{len(train)} to train on, {len(valid)} to choose on, {len(test)} to test on")
+    print_header(COLUMNS)
+    results = {}
+    for loss in o.losses:
+        clock = Clock()
+        for seed in o.seeds:
+            network = fn.Network("mobilenet_v1", labels=train.label_names, threads=o.threads, seed=seed)
+            network.load_weights(data_folder("weights") / "mobilenet_v1_1.0_224.safetensors")
+            stages = fn.two_stage(head_epochs=o.head_epochs, finetune_epochs=o.finetune_epochs, finetune_rate=o.finetune_rate)
+            for stage in stages:
+                history = fn.Trainer(network, loss=loss, stages=[stage], seed=seed).fit(train, valid)
+                results.setdefault((loss, stage.name), []).append(score(network, valid, test, flip_average=o.flip_average))
+                print(f"  seed {seed} {stage.name}: best epoch {history.best}, {sum(r['seconds'] for r in history.rows):.0f} s", flush=True)
+        for stage in stages:
+            print_row(f"{loss}: after {stage.name}", mean_over(results[loss, stage.name]), COLUMNS)
+        print(f"  {clock}", flush=True)
+    save(o.json, {f"{loss} {name}": mean_over(rows) for (loss, name), rows in results.items()})
+
+
+if __name__ == "__main__":
+    main()
