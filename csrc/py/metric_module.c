@@ -1,0 +1,257 @@
+#include "py/bridge.h"
+
+#include "core/memory.h"
+#include "metric/ranking.h"
+
+#include <string.h>
+
+/* Measures on arrays: scores, target and mask are (n, k); mask may be None. */
+
+typedef struct table_arrays {
+    facs_py_array scores, target, mask;
+    facs_score_table table;
+} table_arrays;
+
+static void release(table_arrays *in)
+{
+    facs_py_array_release(&in->scores);
+    facs_py_array_release(&in->target);
+    facs_py_array_release(&in->mask);
+}
+
+static int take_arrays(table_arrays *in, PyObject *scores, PyObject *target, PyObject *mask)
+{
+    int64_t shape[2] = {FACS_PY_ANY, FACS_PY_ANY};
+
+    if (facs_py_array_from(&in->scores, scores, "scores", FACS_PY_FLOAT32, 2, shape) < 0 ||
+        facs_py_array_from(&in->target, target, "target", FACS_PY_FLOAT32, 2, shape) < 0)
+        return -1;
+    if (mask != Py_None &&
+        facs_py_array_from(&in->mask, mask, "mask", FACS_PY_FLOAT32, 2, shape) < 0)
+        return -1;
+    in->table =
+        (facs_score_table){in->scores.data, in->target.data, in->mask.data, shape[0], shape[1]};
+    return 0;
+}
+
+/* On failure everything is released and an exception set. */
+static int table_from(table_arrays *in, PyObject *scores, PyObject *target, PyObject *mask)
+{
+    facs_status status = FACS_OK;
+
+    memset(in, 0, sizeof *in);
+    if (take_arrays(in, scores, target, mask) < 0) {
+        release(in);
+        return -1;
+    }
+    FACS_PY_UNLOCKED(status = facs_score_table_check(&in->table));
+    if (status == FACS_OK) return 0;
+    release(in);
+    facs_py_raise(status);
+    return -1;
+}
+
+static int threshold_from(facs_py_array *array, PyObject *object, int64_t k)
+{
+    int64_t shape[1] = {k};
+
+    if (facs_py_array_from(array, object, "threshold", FACS_PY_FLOAT64, 1, shape) < 0)
+        return -1;
+    for (int64_t i = 0; i < k; i++) {
+        const double value = ((const double *)array->data)[i];
+        if (value == value) continue;
+        PyErr_Format(PyExc_ValueError, "threshold: label %lld is nan", (long long)i);
+        facs_py_array_release(array);
+        return -1;
+    }
+    return 0;
+}
+
+/* Columns of the array: true and false positives, false and true negatives. */
+static PyObject *metric_confusion(PyObject *module, PyObject *args)
+{
+    PyObject *scores, *target, *mask, *threshold;
+    facs_py_array limits, out;
+    table_arrays in;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "OOOO:metric_confusion", &scores, &target, &threshold, &mask) ||
+        table_from(&in, scores, target, mask) < 0)
+        return NULL;
+    if (threshold_from(&limits, threshold, in.table.k) < 0) {
+        release(&in);
+        return NULL;
+    }
+    const int64_t shape[2] = {in.table.k, sizeof(facs_confusion) / sizeof(int64_t)};
+    if (facs_py_array_new(&out, FACS_PY_INT64, 2, shape) == 0)
+        FACS_PY_UNLOCKED(facs_confusion_count(out.data, &in.table, limits.data));
+    facs_py_array_release(&limits);
+    release(&in);
+    return facs_py_array_detach(&out);
+}
+
+static const char *const rate_names[FACS_RATE_COUNT] = {
+    [FACS_RATE_PRECISION] = "precision",
+    [FACS_RATE_RECALL] = "recall",
+    [FACS_RATE_F1] = "f1",
+    [FACS_RATE_ACCURACY] = "accuracy",
+};
+
+static PyObject *metric_rate(PyObject *module, PyObject *args)
+{
+    const char *name;
+    PyObject *object;
+    facs_py_array counts, out;
+    int64_t shape[2] = {FACS_PY_ANY, sizeof(facs_confusion) / sizeof(int64_t)};
+    int rate = 0;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "sO:metric_rate", &name, &object)) return NULL;
+    while (rate < FACS_RATE_COUNT && strcmp(rate_names[rate], name) != 0) rate++;
+    if (rate == FACS_RATE_COUNT)
+        return PyErr_Format(PyExc_ValueError,
+                            "rate is '%s', want 'precision', 'recall', 'f1' or 'accuracy'",
+                            name);
+    if (facs_py_array_from(&counts, object, "counts", FACS_PY_INT64, 2, shape) < 0) return NULL;
+    if (facs_py_array_new(&out, FACS_PY_FLOAT64, 1, shape) == 0) {
+        const facs_confusion *confusion = counts.data;
+        double *values = out.data;
+        for (int64_t label = 0; label < shape[0]; label++)
+            values[label] = facs_confusion_rate(confusion + label, (facs_rate)rate);
+    }
+    facs_py_array_release(&counts);
+    return facs_py_array_detach(&out);
+}
+
+typedef double ranking_measure(const facs_ranking *ranking);
+
+static const struct {
+    const char *name;
+    ranking_measure *measure;
+} measures[] = {{"average_precision", facs_ranking_average_precision},
+                {"roc_auc", facs_ranking_roc_auc},
+                {"best_threshold", facs_ranking_best_threshold}};
+
+enum { MEASURES = sizeof measures / sizeof *measures };
+
+static facs_status measure_labels(double *values, const facs_score_table *table,
+                                  ranking_measure *measure)
+{
+    facs_ranking *ranking;
+
+    FACS_TRY(facs_ranking_create(&ranking, table->n));
+    for (int64_t label = 0; label < table->k; label++) {
+        facs_ranking_fill(ranking, table, label);
+        values[label] = measure(ranking);
+    }
+    facs_ranking_free(ranking);
+    return FACS_OK;
+}
+
+static PyObject *metric_ranking(PyObject *module, PyObject *args)
+{
+    const char *name;
+    PyObject *scores, *target, *mask;
+    facs_py_array out;
+    table_arrays in;
+    facs_status status = FACS_OK;
+    int i = 0;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "sOOO:metric_ranking", &name, &scores, &target, &mask))
+        return NULL;
+    while (i < MEASURES && strcmp(measures[i].name, name) != 0) i++;
+    if (i == MEASURES)
+        return PyErr_Format(
+            PyExc_ValueError,
+            "measure is '%s', want 'average_precision', 'roc_auc' or 'best_threshold'", name);
+    if (table_from(&in, scores, target, mask) < 0) return NULL;
+    if (facs_py_array_new(&out, FACS_PY_FLOAT64, 1, &in.table.k) == 0)
+        FACS_PY_UNLOCKED(status = measure_labels(out.data, &in.table, measures[i].measure));
+    release(&in);
+    if (status == FACS_OK) return facs_py_array_detach(&out);
+    facs_py_array_release(&out);
+    return facs_py_raise(status);
+}
+
+/* (precision, recall, thresholds) of a ranking. */
+static PyObject *curve_of(const facs_ranking *ranking)
+{
+    enum { PRECISION, RECALL, THRESHOLD, ARRAYS };
+    facs_py_array out[ARRAYS] = {0};
+    int failed = 0;
+
+    for (int i = 0; i < ARRAYS && !failed; i++) {
+        const int64_t length = ranking->steps + (i != THRESHOLD);
+        failed = facs_py_array_new(&out[i], FACS_PY_FLOAT64, 1, &length) < 0;
+    }
+    if (failed) {
+        for (int i = 0; i < ARRAYS; i++) facs_py_array_release(&out[i]);
+        return NULL;
+    }
+    facs_ranking_pr_curve(ranking, out[PRECISION].data, out[RECALL].data, out[THRESHOLD].data);
+    return Py_BuildValue("(NNN)", out[PRECISION].object, out[RECALL].object,
+                         out[THRESHOLD].object);
+}
+
+static PyObject *curves_of(const facs_score_table *table, facs_ranking *ranking)
+{
+    PyObject *list = PyList_New((Py_ssize_t)table->k);
+
+    for (int64_t label = 0; list && label < table->k; label++) {
+        FACS_PY_UNLOCKED(facs_ranking_fill(ranking, table, label));
+        PyObject *curve = curve_of(ranking);
+        if (!curve)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, (Py_ssize_t)label, curve);
+    }
+    return list;
+}
+
+static PyObject *metric_pr_curve(PyObject *module, PyObject *args)
+{
+    PyObject *scores, *target, *mask;
+    facs_ranking *ranking;
+    table_arrays in;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "OOO:metric_pr_curve", &scores, &target, &mask) ||
+        table_from(&in, scores, target, mask) < 0)
+        return NULL;
+    const facs_status status = facs_ranking_create(&ranking, in.table.n);
+    PyObject *list = status == FACS_OK ? curves_of(&in.table, ranking) : facs_py_raise(status);
+    facs_ranking_free(ranking);
+    release(&in);
+    return list;
+}
+
+static PyObject *metric_macro_mean(PyObject *module, PyObject *object)
+{
+    facs_py_array values;
+    int64_t shape[1] = {FACS_PY_ANY};
+
+    (void)module;
+    if (facs_py_array_from(&values, object, "values", FACS_PY_FLOAT64, 1, shape) < 0)
+        return NULL;
+    const double mean = facs_macro_mean(values.data, shape[0]);
+    facs_py_array_release(&values);
+    return PyFloat_FromDouble(mean);
+}
+
+static PyMethodDef functions[] = {
+    {"metric_confusion", metric_confusion, METH_VARARGS,
+     "metric_confusion(scores, target, threshold, mask) -> (k, 4) int64"},
+    {"metric_rate", metric_rate, METH_VARARGS, "metric_rate(name, counts) -> (k,)"},
+    {"metric_ranking", metric_ranking, METH_VARARGS,
+     "metric_ranking(name, scores, target, mask) -> (k,)"},
+    {"metric_pr_curve", metric_pr_curve, METH_VARARGS,
+     "metric_pr_curve(scores, target, mask) -> [(precision, recall, thresholds)]"},
+    {"metric_macro_mean", metric_macro_mean, METH_O, "metric_macro_mean(values) -> float"},
+    {NULL, NULL, 0, NULL},
+};
+
+int facs_py_metric_add(PyObject *module)
+{
+    return PyModule_AddFunctions(module, functions);
+}
