@@ -243,6 +243,12 @@ SIMD_INLINE simd simd_load_bytes(const uint8_t *p)
 
 #endif
 
+/* Towards the second-level cache; the address need not be valid. */
+SIMD_INLINE void simd_prefetch(const float *p)
+{
+    __builtin_prefetch(p, 0, 2);
+}
+
 SIMD_INLINE simd simd_zero(void)
 {
     return simd_set(0);
