@@ -203,7 +203,10 @@ facs_status facs_training_graph_create(facs_training_graph *t, const facs_networ
     t->target = facs_build_input(&b, "target", 1, 1, labels);
     t->mask = facs_build_input(&b, "mask", 1, 1, labels);
     t->loss = facs_build_loss(&b, "loss", network->logits, t->target, t->mask, kind, options);
-    if (b.status != FACS_OK) facs_free(t->graph.nodes);
+    if (b.status != FACS_OK) {
+        facs_free(t->graph.nodes);
+        t->graph.nodes = NULL;
+    }
     return b.status;
 }
 
