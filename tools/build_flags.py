@@ -1,0 +1,116 @@
+"""The one place of compiler flags, for setup.py and, as Make variables, for the C tests.
+
+`python tools/build_flags.py` prints the variables. Environment:
+
+FACS_BLAS      auto (default) | wheel | system | none
+FACS_SANITIZE  1: AddressSanitizer and UndefinedBehaviorSanitizer
+FACS_COVERAGE  1: gcov counters
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+BASELINE = ["-std=c11", "-O3", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden", "-fopenmp", "-ffp-contract=fast", "-fno-math-errno"]
+
+# Units of one instruction set; every other file gets the baseline only, so that nothing
+# but a kernel chosen at run time needs a newer processor.
+UNITS = {
+    "isa_avx2.c": ["-mavx2", "-mfma"],
+    "isa_avx512.c": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
+}
+
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+COVERAGE = ["--coverage"]
+
+
+def unit_flags(source: str | Path) -> list[str]:
+    """Flags a source file gets beside the baseline."""
+    name = Path(source).name
+    if not name.startswith("isa_"):
+        return []
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return []
+    return UNITS.get(name, [])
+
+
+@dataclass
+class Blas:
+    """How to compile and link against a BLAS; `library` is a shared object to ship beside the extension."""
+
+    kind: str
+    compile_flags: list[str] = field(default_factory=list)
+    link_flags: list[str] = field(default_factory=list)
+    library: Path | None = None
+
+
+def find_blas(choice: str | None = None) -> Blas:
+    """OpenBLAS from the scipy-openblas32 wheel, else from pkg-config, else none."""
+    choice = choice or os.environ.get("FACS_BLAS", "") or "auto"
+    if choice not in ("auto", "wheel", "system", "none"):
+        raise SystemExit(f"FACS_BLAS={choice}: wanted auto, wheel, system or none")
+    found = None
+    if choice in ("auto", "wheel"):
+        found = _wheel_blas()
+    if found is None and choice in ("auto", "system"):
+        found = _system_blas()
+    if found is None and choice in ("wheel", "system"):
+        wanted = "the Python package scipy-openblas32" if choice == "wheel" else "OpenBLAS (apt-get install libopenblas-dev pkg-config)"
+        raise SystemExit(f"FACS_BLAS={choice}: {wanted} was not found")
+    return found or Blas("none")
+
+
+def _wheel_blas() -> Blas | None:
+    spec = importlib.util.find_spec("scipy_openblas32")
+    if spec is None or spec.origin is None:
+        return None
+    root = Path(spec.origin).parent
+    library = root / "lib" / "libscipy_openblas.so"
+    if not library.exists():
+        return None
+    return Blas("wheel", ["-DFACS_BLAS_PREFIXED", f"-I{root / 'include'}"], [], library)
+
+
+def _system_blas() -> Blas | None:
+    if shutil.which("pkg-config") is None:
+        return None
+    answers = [subprocess.run(["pkg-config", what, "openblas"], capture_output=True, text=True) for what in ("--cflags", "--libs")]
+    if any(answer.returncode for answer in answers):
+        return None
+    cflags, libs = (shlex.split(answer.stdout) for answer in answers)
+    return Blas("system", ["-DFACS_BLAS", *cflags], libs)
+
+
+def extra_flags() -> list[str]:
+    """Flags of the instrumented builds, for compiler and linker alike."""
+    flags: list[str] = []
+    if os.environ.get("FACS_SANITIZE") == "1":
+        flags += SANITIZE
+    if os.environ.get("FACS_COVERAGE") == "1":
+        flags += COVERAGE
+    return flags
+
+
+def _print_make_variables() -> None:
+    blas = find_blas()
+    link = list(blas.link_flags)
+    if blas.library:
+        link += [str(blas.library), f"-Wl,-rpath,{blas.library.parent}"]
+    print(f"FACS_BASELINE := {shlex.join(BASELINE)}")
+    print(f"FACS_SANITIZER := {shlex.join(SANITIZE)}")
+    print(f"FACS_EXTRA := {shlex.join(extra_flags())}")
+    print(f"FACS_BLAS_COMPILE := {shlex.join(blas.compile_flags)}")
+    print(f"FACS_BLAS_LINK := {shlex.join(link)}")
+    for unit in UNITS:
+        print(f"FACS_UNIT_{unit} := {shlex.join(unit_flags(unit))}")
+
+
+if __name__ == "__main__":
+    _print_make_variables()
