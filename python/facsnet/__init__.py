@@ -3,18 +3,20 @@
 The whole job in one object is `AUClassifier`; `Samples`, `Network` and `Trainer` are its parts.
 """
 
-from facsnet import losses
+from facsnet import losses, metrics
 from facsnet._core import DeviceError, FormatError
 from facsnet.losses import Loss
 from facsnet.network import LoadReport, Network, NetworkConfig, Preprocessing
 from facsnet.images import augment_image, crop_image, decode_image, read_image, resize_image
 from facsnet.samples import Sample, Samples
 from facsnet.stages import Augmentation, Optimiser, Schedule, Stage, two_stage
+from facsnet.training import History, Trainer
 
 __all__ = [
     "Augmentation",
     "DeviceError",
     "FormatError",
+    "History",
     "LoadReport",
     "Loss",
     "Network",
@@ -25,10 +27,12 @@ __all__ = [
     "Samples",
     "Schedule",
     "Stage",
+    "Trainer",
     "augment_image",
     "crop_image",
     "decode_image",
     "losses",
+    "metrics",
     "read_image",
     "resize_image",
     "two_stage",
