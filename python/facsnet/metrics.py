@@ -123,7 +123,9 @@ class _Table:
         return values.reshape(()) if self.flat else values
 
 
-def confusion(scores: ArrayLike, target: ArrayLike, *, threshold: ArrayLike = 0.5, mask: ArrayLike | None = None) -> Confusion:
+def confusion(
+    scores: ArrayLike, target: ArrayLike, *, threshold: ArrayLike = 0.5, mask: ArrayLike | None = None
+) -> Confusion:
     """Count true and false positives and negatives per label.
 
     Parameters
@@ -149,7 +151,9 @@ def confusion(scores: ArrayLike, target: ArrayLike, *, threshold: ArrayLike = 0.
     return Confusion(*(column.reshape(()) if table.flat else column for column in counts.T.copy()))
 
 
-def precision(scores: ArrayLike, target: ArrayLike, *, threshold: ArrayLike = 0.5, mask: ArrayLike | None = None) -> FloatArray:
+def precision(
+    scores: ArrayLike, target: ArrayLike, *, threshold: ArrayLike = 0.5, mask: ArrayLike | None = None
+) -> FloatArray:
     """Part of the predictions that is right, TP / (TP + FP); NaN where nothing is predicted.
 
     Parameters and errors are those of `confusion`; returns float64 of shape (k,).
@@ -157,7 +161,9 @@ def precision(scores: ArrayLike, target: ArrayLike, *, threshold: ArrayLike = 0.
     return _Table(scores, target, mask).rate("precision", threshold)
 
 
-def recall(scores: ArrayLike, target: ArrayLike, *, threshold: ArrayLike = 0.5, mask: ArrayLike | None = None) -> FloatArray:
+def recall(
+    scores: ArrayLike, target: ArrayLike, *, threshold: ArrayLike = 0.5, mask: ArrayLike | None = None
+) -> FloatArray:
     """Part of the positives that is found, TP / (TP + FN); NaN without a positive.
 
     Parameters and errors are those of `confusion`; returns float64 of shape (k,).
@@ -165,7 +171,9 @@ def recall(scores: ArrayLike, target: ArrayLike, *, threshold: ArrayLike = 0.5, 
     return _Table(scores, target, mask).rate("recall", threshold)
 
 
-def f1(scores: ArrayLike, target: ArrayLike, *, threshold: ArrayLike = 0.5, mask: ArrayLike | None = None) -> FloatArray:
+def f1(
+    scores: ArrayLike, target: ArrayLike, *, threshold: ArrayLike = 0.5, mask: ArrayLike | None = None
+) -> FloatArray:
     """Harmonic mean of precision and recall per label, 2 TP / (2 TP + FP + FN).
 
     Parameters
@@ -194,7 +202,9 @@ def f1(scores: ArrayLike, target: ArrayLike, *, threshold: ArrayLike = 0.5, mask
     return _Table(scores, target, mask).rate("f1", threshold)
 
 
-def accuracy(scores: ArrayLike, target: ArrayLike, *, threshold: ArrayLike = 0.5, mask: ArrayLike | None = None) -> FloatArray:
+def accuracy(
+    scores: ArrayLike, target: ArrayLike, *, threshold: ArrayLike = 0.5, mask: ArrayLike | None = None
+) -> FloatArray:
     """Part of the known entries that is right, (TP + TN) / known; NaN where nothing is known.
 
     Says little for rare labels: predicting nothing is right wherever the label is absent.

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import twin_metrics as twin
+
 from facsnet import metrics
 
 # Sums of at most a few hundred doubles: a few units in the last place.
@@ -55,7 +56,8 @@ def test_twin(seed):
         fitted = metrics.fit_thresholds(scores, target, mask=mask)
     for i, values, positive in columns(scores, target, mask):
         assert tuple(int(count[i]) for count in counts) == twin.counts(values, positive, thresholds[i])
-        assert counts.known[i] == len(values) and counts.positives[i] == positive.sum()
+        assert counts.known[i] == len(values)
+        assert counts.positives[i] == positive.sum()
         for name, wanted in twin.rates(values, positive, thresholds[i]).items():
             close(found[name][i], wanted)
         close(precision_average[i], twin.average_precision(values, positive))
@@ -139,7 +141,9 @@ def test_empty_set():
     for name in [*RATES, "average_precision", "roc_auc"]:
         np.testing.assert_array_equal(getattr(metrics, name)(empty, empty), [NAN, NAN])
     precision, recall, thresholds = metrics.pr_curve(empty, empty)[0]
-    assert precision.tolist() == [1] and np.isnan(recall).all() and thresholds.size == 0
+    assert precision.tolist() == [1]
+    assert np.isnan(recall).all()
+    assert thresholds.size == 0
     assert metrics.f1(np.empty((3, 0)), np.empty((3, 0))).shape == (0,)
 
 
@@ -148,7 +152,9 @@ def test_one_label_as_1d():
     column = np.array(scores)[:, None], np.array(target)[:, None]
     for name in [*RATES, "average_precision", "roc_auc", "fit_thresholds"]:
         one, many = getattr(metrics, name)(scores, target), getattr(metrics, name)(*column)
-        assert one.shape == () and many.shape == (1,) and one == many[0]
+        assert one.shape == ()
+        assert many.shape == (1,)
+        assert one == many[0]
     curve, curves = metrics.pr_curve(scores, target), metrics.pr_curve(*column)
     assert len(curves) == 1
     for one, many in zip(curve, curves[0], strict=True):
@@ -255,6 +261,8 @@ def test_wrong_names():
 def test_arrays_of_any_layout():
     scores, target, _ = random_case(4)
     wanted = metrics.average_precision(scores, target)
-    np.testing.assert_array_equal(metrics.average_precision(np.asfortranarray(scores), target[::1].astype(np.float32)), wanted)
+    np.testing.assert_array_equal(
+        metrics.average_precision(np.asfortranarray(scores), target[::1].astype(np.float32)), wanted
+    )
     order = np.random.default_rng(1).permutation(len(scores))
     np.testing.assert_array_equal(metrics.average_precision(scores[order], target[order]), wanted)
