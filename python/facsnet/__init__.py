@@ -8,6 +8,7 @@ from facsnet._core import DeviceError, FormatError
 from facsnet.losses import Loss
 from facsnet.network import LoadReport, Network, NetworkConfig, Preprocessing
 from facsnet.images import augment_image, crop_image, decode_image, read_image, resize_image
+from facsnet.report import Report
 from facsnet.samples import Sample, Samples
 from facsnet.stages import Augmentation, Optimiser, Schedule, Stage, two_stage
 from facsnet.training import History, Trainer
@@ -23,6 +24,7 @@ __all__ = [
     "NetworkConfig",
     "Optimiser",
     "Preprocessing",
+    "Report",
     "Sample",
     "Samples",
     "Schedule",
