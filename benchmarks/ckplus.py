@@ -16,6 +16,7 @@ def main() -> None:
     parser.add_argument("--finetune-epochs", type=int, default=8)
     parser.add_argument("--head-rate", type=float, default=1e-3)
     parser.add_argument("--finetune-rate", type=float, default=1e-4)
+    parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--statistics", default="batch", choices=["batch", "stored"])
     parser.add_argument("--schedule", default="constant")
     parser.add_argument("--average-decay", type=float)
@@ -51,7 +52,7 @@ def main() -> None:
                 varied = fn.Augmentation(0.5, o.crop, o.rotation, o.brightness, o.contrast)
                 finetune = fn.Stage(**{**vars(finetune), "augmentation": varied})
                 for count, stage in ((1, head), (2, finetune)):
-                    history = fn.Trainer(network, loss=loss, stages=[stage], seed=seed).fit(inner, valid)
+                    history = fn.Trainer(network, loss=loss, stages=[stage], seed=seed, batch_size=o.batch_size).fit(inner, valid)
                     results[loss, count].append(score(network, valid, scored, flip_average=o.flip_average))
                     print(f"  seed {seed} fold {fold} {stage.name}: best epoch {history.best}, {sum(r['seconds'] for r in history.rows):.0f} s", flush=True)
         for count, title in ((1, f"{loss}: stage 1"), (2, f"{loss}: both stages")):

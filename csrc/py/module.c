@@ -5,6 +5,7 @@
 #include "py/loader_module.h"
 #include "py/loss_module.h"
 #include "py/network_module.h"
+#include "py/synthetic_module.h"
 #include "py/trainer_module.h"
 
 /* The two exceptions that are ours; the others are Python's own. */
@@ -50,7 +51,8 @@ facs_py_adder facs_py_image_add, facs_py_metric_add;
 
 static facs_py_adder *const adders[] = {
     facs_py_bridge_init, add_exceptions,    facs_py_network_add, facs_py_loss_add,
-    facs_py_trainer_add, facs_py_image_add, facs_py_loader_add,  facs_py_metric_add,
+    facs_py_trainer_add, facs_py_image_add, facs_py_loader_add,
+    facs_py_synthetic_add,  facs_py_metric_add,
 };
 
 static int execute(PyObject *module)

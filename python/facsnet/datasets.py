@@ -1,0 +1,88 @@
+"""Data that ships with the package: faces drawn in C.
+
+Enough to try everything without a data set, and to test without anybody's picture. Drawn faces
+are no substitute for real ones: a detector trained on them works on them alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from facsnet import _core
+from facsnet.samples import Samples
+
+__all__ = ["ACTION_UNITS", "ATTRIBUTES", "draw_expression", "synthetic_faces"]
+
+_TASKS = {"action_units": 0, "attributes": 1}
+
+ACTION_UNITS: tuple[str, ...] = _core.face_labels(0)
+"""The eight action units of the paper."""
+
+ATTRIBUTES: tuple[str, ...] = _core.face_labels(1)
+"""What else varies in a drawn face: the labels of ``task="attributes"``."""
+
+
+def synthetic_faces(n: int, seed: int = 0, *, subjects: int = 27, task: str = "action_units", threads: int | None = None) -> Samples:
+    """Faces with known labels, 224 x 224 RGB.
+
+    Brows, eyes, cheeks, nose, mouth and jaw follow the eight action units of the paper (1, 2, 4, 6, 9,
+    12, 25, 26), each at its rate among DISFA's frames; 6 goes with 12, 2 with 1, 4 with 9 and 25 with
+    26 more often than by chance. Subjects differ in looks; pose, light and expression differ from
+    face to face.
+
+    Parameters
+    ----------
+    n : int
+        How many; 150 kB of memory each.
+    seed : int
+    subjects : int
+        How many different people, DISFA's 27 by default; face i shows subject i mod ``subjects``.
+    task : {"action_units", "attributes"}
+        ``"attributes"``: sixteen other labels at even rates (glasses, gaze, closed eyes, ...), every
+        face a subject of its own; the task that the small backbone in the package was trained on.
+    threads : int, optional
+
+    Returns
+    -------
+    Samples
+        With subjects named ``"S00"``, ``"S01"``, ... The same (seed, subjects, task) gives the same first faces whatever n.
+
+    Raises
+    ------
+    ValueError
+        An argument is out of its range.
+    """
+    if task not in _TASKS:
+        raise ValueError(f"task is {task!r}, want 'action_units' or 'attributes'")
+    pixels, labels, ids = _core.draw_faces(n, seed, subjects, _TASKS[task], threads or 0)
+    names = ACTION_UNITS if task == "action_units" else ATTRIBUTES
+    return Samples.from_arrays(pixels, labels, label_names=names, subject=[f"S{i:02d}" for i in ids])
+
+
+def draw_expression(intensities: dict[str, float] | Sequence[float], *, subject: int = 0, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """One face seen from the front with chosen action units: for looking at what a unit does.
+
+    Parameters
+    ----------
+    intensities : mapping of label to number, or sequence of 8 numbers
+        0 (absent) to 1.
+    subject : int
+        Whose face.
+    seed : int
+
+    Returns
+    -------
+    uint8 array (224, 224, 3)
+    """
+    if isinstance(intensities, dict):
+        unknown = [name for name in intensities if name not in ACTION_UNITS]
+        if unknown:
+            raise ValueError(f"intensities names {unknown}, want some of {list(ACTION_UNITS)}")
+        values = [intensities.get(name, 0.0) for name in ACTION_UNITS]
+    else:
+        values = [float(v) for v in intensities]
+    face: npt.NDArray[np.uint8] = _core.draw_expression(seed, subject, np.asarray(values, np.float64))
+    return face
