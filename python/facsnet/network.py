@@ -323,10 +323,20 @@ class Network:
             raise _core.FormatError(f"{source}: missing {missing[:4]}, unused {unused[:4]}")
         self.set_parameters(loaded)
 
-    def save_weights(self, path: str | os.PathLike[str], *, metadata: Mapping[str, str] | None = None) -> None:
-        """Writes all weights as safetensors with Hugging Face's names; the network's config goes along."""
+    def save_weights(self, path: str | os.PathLike[str], *, head: bool = True, metadata: Mapping[str, str] | None = None) -> None:
+        """Writes the weights as safetensors with Hugging Face's names; the network's config goes along.
+
+        Parameters
+        ----------
+        path : path
+        head : bool
+            False leaves the head out: a backbone to start other networks from.
+        metadata : mapping of str to str, optional
+            Further entries of the file's metadata.
+        """
         rows = {"facsnet.network": json.dumps(self.config.to_dict(), sort_keys=True), **(metadata or {})}
-        write_safetensors(path, self.state_dict(), rows, checksums=True)
+        tensors = {name: value for name, value in self.state_dict().items() if head or not _is_head(name)}
+        write_safetensors(path, tensors, rows, checksums=True)
 
     # --- facts
 

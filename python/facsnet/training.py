@@ -225,7 +225,7 @@ class _StageRun:
     # --- batches
 
     def _steps(self) -> int:
-        return len(self.train) // self.trainer.batch_size
+        return -(-len(self.train) // self.trainer.batch_size)
 
     def _batches(self, epoch: int) -> Iterator[_Batch]:
         if not self.on_features:
@@ -357,8 +357,8 @@ def make_loader(
 ) -> _core.Loader:
     """Batches of samples at the network's input size, read by worker threads.
 
-    ``shuffle`` draws the order of every pass and leaves an incomplete last batch out; otherwise
-    samples come in order, all of them. Up to ``most_skipped`` unreadable images are left out of a
+    ``shuffle`` draws the order of every pass, otherwise samples come in order; the last batch may be
+    smaller. Up to ``most_skipped`` unreadable images are left out of a
     pass; one more is an error.
     """
     a = augmentation or Augmentation.none()
@@ -372,7 +372,7 @@ def make_loader(
         workers=workers,
         seed=seed,
         shuffle=shuffle,
-        drop_last=shuffle,
+        drop_last=False,
         augmentation=(a.crop**2, a.flip, a.rotation, a.brightness, a.contrast),
         cache_bytes=_CACHE_BYTES,
         most_skipped=most_skipped,
