@@ -4,7 +4,9 @@ The whole job in one object is `AUClassifier`; `Samples`, `Network` and `Trainer
 """
 
 from facsnet import losses, metrics
+from facsnet._about import about
 from facsnet._core import DeviceError, FormatError
+from facsnet._version import __version__
 from facsnet.losses import Loss
 from facsnet.network import LoadReport, Network, NetworkConfig, Preprocessing
 from facsnet.images import augment_image, crop_image, decode_image, read_image, resize_image
@@ -30,6 +32,8 @@ __all__ = [
     "Schedule",
     "Stage",
     "Trainer",
+    "__version__",
+    "about",
     "augment_image",
     "crop_image",
     "decode_image",

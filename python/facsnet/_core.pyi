@@ -1,0 +1,149 @@
+"""Types of the C core. Python code beside the public modules is its only caller."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import TypedDict, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_Floats = NDArray[np.float32]
+_Pixels = NDArray[np.uint8]
+_LossRow = tuple[str, float, float, bool, ArrayLike | None, ArrayLike | None]
+_OptimiserRow = tuple[str, float, float, float, float, bool, float, float]
+_ScheduleRow = tuple[str, float, float, float, float]
+
+class FormatError(ValueError): ...
+class DeviceError(RuntimeError): ...
+
+class _BuildFacts(TypedDict):
+    compiler: str
+    blas: str
+    openmp: int
+    instruction_sets: tuple[str, ...]
+    threads: int
+
+class _LoaderStatistics(TypedDict):
+    waited: float
+    decoded: int
+    cached: int
+    skipped: int
+    first_skipped: str
+
+def build_facts() -> _BuildFacts: ...
+
+# Images: (h, w, 3) uint8 RGB.
+
+def read_image(path: str | os.PathLike[str], size: int | None = None) -> _Pixels: ...
+def decode_image(data: bytes | bytearray | memoryview, size: int | None = None, name: str = ...) -> _Pixels: ...
+def resize_image(image: ArrayLike, height: int, width: int) -> _Pixels: ...
+def crop_image(image: ArrayLike, height: int, width: int) -> _Pixels: ...
+def augment_image(
+    image: ArrayLike,
+    size: int,
+    *,
+    crop: tuple[float, ...] = ...,
+    flip: bool = False,
+    angle: float = 0.0,
+    brightness: float = 0.0,
+    contrast: float = 1.0,
+) -> _Pixels: ...
+
+# Losses on arrays (n, k).
+
+def loss(
+    specification: _LossRow, logits: ArrayLike, target: ArrayLike, mask: ArrayLike | None, /
+) -> tuple[float, _Floats]: ...
+def sigmoid(logits: ArrayLike, /) -> _Floats: ...
+
+# Metrics on arrays (n, k); results are (k,).
+
+def metric_confusion(
+    scores: ArrayLike, target: ArrayLike, threshold: ArrayLike, mask: ArrayLike | None, /
+) -> NDArray[np.int64]: ...
+def metric_rate(
+    name: str, counts: ArrayLike, /
+) -> NDArray[np.float64]: ...
+def metric_ranking(
+    name: str, scores: ArrayLike, target: ArrayLike, mask: ArrayLike | None, /
+) -> NDArray[np.float64]: ...
+def metric_pr_curve(
+    scores: ArrayLike, target: ArrayLike, mask: ArrayLike | None, /
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]]: ...
+def metric_macro_mean(values: ArrayLike, /) -> float: ...
+
+class Network:
+    threads: int
+    instruction_set: str
+    def __new__(
+        cls,
+        name: str,
+        labels: int,
+        width: float,
+        input_size: int,
+        padding: str,
+        activation: str,
+        epsilon: float,
+        dropout: float,
+        head: str,
+        threads: int,
+        seed: int,
+        cpu: str | None,
+    ) -> Network: ...
+    def forward(self, x: ArrayLike, training: bool = False, seed: int = 0, step: int = 0) -> _Floats: ...
+    def features(self, x: ArrayLike, /) -> _Floats: ...
+    def head(self, features: ArrayLike, /) -> _Floats: ...
+    def backward(self, dlogits: ArrayLike, /) -> None: ...
+    def parameter_rows(self) -> list[tuple[str, str, str, int, _Floats]]: ...
+    def gradients(self) -> dict[str, _Floats]: ...
+    def touch(self) -> None: ...
+    def initialise(self, seed: int, block: str, /) -> None: ...
+    def set_pixels(self, scale: Sequence[float], shift: Sequence[float], /) -> None: ...
+    def plan_bytes(self, batch: int, training: bool, block: str, /) -> int: ...
+    def node_rows(self) -> list[tuple[str, str, str, tuple[int, int, int], int, int]]: ...
+    def block_names(self) -> list[str]: ...
+
+@final
+class StageTrainer:
+    bytes: int
+    def __new__(
+        cls,
+        network: Network,
+        block: str,
+        on_features: bool,
+        stored_statistics: bool,
+        rate: float,
+        loss: _LossRow,
+        optimiser: _OptimiserRow,
+        schedule: _ScheduleRow,
+        block_rates: ArrayLike | None,
+        batch: int,
+        seed: int,
+    ) -> StageTrainer: ...
+    def step(self, x: ArrayLike, target: ArrayLike, mask: ArrayLike, epoch: float, /) -> tuple[float, float, float]: ...
+    def observe(self, score: float, /) -> None: ...
+    def swap_average(self) -> None: ...
+
+@final
+class Loader:
+    def __new__(
+        cls,
+        *,
+        images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]] | None,
+        paths: Sequence[str | os.PathLike[str]] | None,
+        labels: ArrayLike,
+        batch: int,
+        size: int,
+        workers: int,
+        seed: int,
+        shuffle: bool,
+        drop_last: bool,
+        augmentation: tuple[float, float, float, float, float],
+        cache_bytes: int,
+        most_skipped: int,
+    ) -> Loader: ...
+    def start(self, epoch: int, indices: ArrayLike | None = None, mirror: bool = False) -> None: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[tuple[_Pixels, _Floats, _Floats, NDArray[np.int64]]]: ...
+    def __next__(self) -> tuple[_Pixels, _Floats, _Floats, NDArray[np.int64]]: ...
+    def statistics(self) -> _LoaderStatistics: ...
