@@ -49,6 +49,14 @@ def augment_image(
     contrast: float = 1.0,
 ) -> _Pixels: ...
 
+# Drawn faces; task 0 is action units, 1 the attributes of the small pretrained network.
+
+def draw_faces(
+    n: int, seed: int, subjects: int, task: int, threads: int, /
+) -> tuple[_Pixels, _Floats, NDArray[np.int64]]: ...
+def draw_expression(seed: int, subject: int, intensities: ArrayLike, /) -> _Pixels: ...
+def face_labels(task: int, /) -> tuple[str, ...]: ...
+
 # Losses on arrays (n, k).
 
 def loss(
