@@ -1,0 +1,200 @@
+"""Training end to end on drawn faces: stages, caching, determinism, interruption, refusals."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from pathlib import Path
+
+import facsnet as fn
+import numpy as np
+import pytest
+from facsnet import _core
+from facsnet.datasets import synthetic_faces
+from facsnet.training import features_of, logits_of
+
+LABELS = ("AU04", "AU25")
+
+
+@pytest.fixture(scope="module")
+def faces() -> tuple[fn.Samples, fn.Samples]:
+    """64 x 64 faces, so that a test takes seconds."""
+    drawn = synthetic_faces(128, seed=3, subjects=10).select_labels(LABELS)
+    small = np.stack([fn.resize_image(image, 64, 64) for image in drawn.images])
+    samples = fn.Samples.from_arrays(small, drawn.labels, label_names=LABELS, subject=list(drawn.subjects))
+    return samples.split_by_subject(test=0.3, seed=0)
+
+
+def network(**options: object) -> fn.Network:
+    return fn.Network("mobilenet_v1", **{"labels": LABELS, "width": 0.25, "input_size": 64, "seed": 1, "threads": 2, **options})
+
+
+def fit(train: fn.Samples, valid: fn.Samples | None, stages: list[fn.Stage], **options: object) -> tuple[fn.Network, fn.History]:
+    net = network()
+    history = fn.Trainer(net, stages=stages, **{"batch_size": 32, "progress": False, **options}).fit(train, valid)
+    return net, history
+
+
+def test_two_stages(faces: tuple[fn.Samples, fn.Samples]) -> None:
+    train, valid = faces
+    net, history = fit(train, valid, list(fn.two_stage(head_epochs=3, finetune_epochs=2, finetune_rate=1e-3)))
+    assert [(r["stage"], r["epoch"]) for r in history.rows] == [("head", 1), ("head", 2), ("head", 3), ("finetune", 1), ("finetune", 2)]
+    assert set(history.best) == {"head", "finetune"}
+    assert any("cached" in note for note in history.notes)
+    assert history.rows[2]["loss"] < history.rows[0]["loss"]
+    assert len(history.to_frame()) == 5
+    assert np.isfinite(net.forward(train.images)).all()
+
+
+def test_it_overfits(faces: tuple[fn.Samples, fn.Samples]) -> None:
+    train = faces[0][:32]
+    # the rate falls to 0, so that running statistics catch up with the weights
+    stage = fn.Stage("all", 80, 3e-3, "all", fn.Schedule("cosine"), augmentation=fn.Augmentation.none())
+    net, history = fit(train, None, [stage])
+    assert history.rows[-1]["loss"] < 0.1
+    assert np.nanmin(fn.metrics.f1(net.predict(train.images), train.labels)) > 0.95
+
+
+def test_same_seed_same_bytes(faces: tuple[fn.Samples, fn.Samples]) -> None:
+    stages = list(fn.two_stage(head_epochs=1, finetune_epochs=1, augmentation=fn.Augmentation(crop=0.8, rotation=10, brightness=0.2)))
+    results = []
+    for workers in (1, 3):
+        net, _ = fit(*faces, stages, workers=workers)
+        results.append(b"".join(v.tobytes() for v in net.parameters().values()))
+    assert results[0] == results[1]
+    other, _ = fit(*faces, stages, seed=1)
+    assert b"".join(v.tobytes() for v in other.parameters().values()) != results[0]
+
+
+def test_frozen_blocks_do_not_move(faces: tuple[fn.Samples, fn.Samples]) -> None:
+    net, _ = fit(*faces, [fn.Stage("top", 1, 1e-3, "block12")])
+    fresh = network().parameters()
+    rows = {row[0]: row[2] for row in net._core.parameter_rows()}
+    frozen = set(net.blocks[: net.blocks.index("block12")])
+    for name, value in net.parameters().items():
+        assert (value == fresh[name]).all() == (rows[name] in frozen), name
+
+
+def test_head_on_images_equals_head_on_features(faces: tuple[fn.Samples, fn.Samples]) -> None:
+    """A forward pass through the frozen backbone gives what its cached features give."""
+    train = faces[0]
+    net = network(dropout=0.0)
+    x, y = np.asarray(train.images[:32]), np.array(train.labels[:32])
+    mask = np.ones_like(y)
+    results = []
+    for on_features in (True, False):
+        net = network(dropout=0.0)
+        core = _core.StageTrainer(
+            net._core, "head", on_features, False, 1e-2, fn.Loss("bce")._specification(), fn.Optimiser().row(), fn.Schedule().row(1), None, 32, 0
+        )
+        data = net.features(x) if on_features else x
+        results.append([core.step(data, y, mask, 0.0)[0] for _ in range(5)])
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-4)
+
+
+def test_stored_statistics_stay(faces: tuple[fn.Samples, fn.Samples]) -> None:
+    net, _ = fit(*faces, [fn.Stage("stored", 1, 1e-4, "all", statistics="stored")])
+    fresh = network().parameters()
+    moved = {name.rsplit(".", 1)[1] for name, value in net.parameters().items() if not (value == fresh[name]).all()}
+    assert moved == {"weight", "bias"}
+
+
+@pytest.mark.parametrize("loss", ["bce", "weighted_bce", "lsep", "pr", fn.Loss("pr", average="micro", bce_weight=0.5)])
+def test_losses_train(faces: tuple[fn.Samples, fn.Samples], loss: object) -> None:
+    _, history = fit(*faces, [fn.Stage("head", 8, 1e-2)], loss=loss)
+    assert history.rows[-1]["loss"] < history.rows[0]["loss"]
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "plateau"])
+def test_optimisers_and_schedules(faces: tuple[fn.Samples, fn.Samples], kind: str, schedule: str) -> None:
+    optimiser = fn.Optimiser(kind, weight_decay=1e-3, clip_norm=1.0, average_decay=0.5)
+    rate = 0.3 if kind == "sgd" else 1e-2
+    stage = fn.Stage("head", 8, rate, schedule=fn.Schedule(schedule, warmup=1, period=2), optimiser=optimiser)
+    _, history = fit(*faces, [stage])
+    rates = [row["rate"] for row in history.rows]
+    assert history.rows[-1]["loss"] < history.rows[0]["loss"]
+    if schedule in ("cosine", "step"):
+        assert rates[-1] < rates[2]
+
+
+def test_patience_ends_a_stage_and_the_best_epoch_stays(faces: tuple[fn.Samples, fn.Samples]) -> None:
+    train, valid = faces
+    net, history = fit(train, valid, [fn.Stage("head", 200, 0.1, patience=3)])
+    assert len(history.rows) < 200 and any("stopped after epoch" in note for note in history.notes)
+    best = max(history.rows, key=lambda row: row["valid_roc_auc"])
+    assert history.best["head"] == best["epoch"] == len(history.rows) - 3
+    found = fn.metrics.roc_auc(net.predict(valid.images), valid.labels)
+    assert np.nanmean(found) == pytest.approx(best["valid_roc_auc"], abs=1e-6)
+
+
+def test_unknown_labels_do_not_train(faces: tuple[fn.Samples, fn.Samples]) -> None:
+    train = faces[0]
+    labels = np.array(train.labels)
+    labels[:, 1] = np.nan
+    masked = fn.Samples.from_arrays(train.images, labels, label_names=LABELS, subject=list(train.subjects))
+    net, _ = fit(masked, None, [fn.Stage("head", 2, 1e-2)])
+    fresh = network().parameters()["head.classifier.weight"][0, 0]
+    weights = net.parameters()["head.classifier.weight"][0, 0]
+    assert (weights[:, 1] == fresh[:, 1]).all() and not (weights[:, 0] == fresh[:, 0]).all()
+
+
+def test_interrupt_leaves_a_usable_model(faces: tuple[fn.Samples, fn.Samples]) -> None:
+    train, valid = faces
+    timer = threading.Timer(1.0, lambda: signal.raise_signal(signal.SIGINT))
+    timer.start()
+    start = time.perf_counter()
+    net, history = fit(train, valid, [fn.Stage("long", 10_000, 1e-4, "all")])
+    timer.cancel()
+    assert history.interrupted and time.perf_counter() - start < 10
+    assert np.isfinite(net.forward(valid.images)).all()
+
+
+def test_features_and_logits_of_files(faces: tuple[fn.Samples, fn.Samples], tmp_path: Path) -> None:
+    from PIL import Image
+
+    train = faces[0][:5]
+    paths = []
+    for i, image in enumerate(train.images):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+        paths.append(str(tmp_path / f"{i}.png"))
+    files = fn.Samples.from_arrays(paths, train.labels, label_names=LABELS)
+    net = network()
+    assert (features_of(net, files) == features_of(net, train)).all()
+    mirrored = logits_of(net, files, flip=True)
+    np.testing.assert_allclose(mirrored, net.forward(np.ascontiguousarray(np.asarray(train.images)[:, :, ::-1])), atol=1e-5)
+
+
+def test_refusals(faces: tuple[fn.Samples, fn.Samples]) -> None:
+    train, valid = faces
+    stages = [fn.Stage("head", 1, 1e-3)]
+    with pytest.raises(ValueError, match=f"batch_size is 1000, but there are only {len(train)}"):
+        fit(train, valid, stages, batch_size=1000)
+    with pytest.raises(ValueError, match="both sides"):
+        fit(train, train[:10], stages)
+    with pytest.raises(ValueError, match="labels are"):
+        fit(train.select_labels(["AU04"]), None, stages)
+    with pytest.raises(ValueError, match="monitor is 'speed'"):
+        fit(train, valid, stages, monitor="speed")
+    with pytest.raises(ValueError, match="unfreeze is 'block77'"):
+        fit(train, valid, [fn.Stage("x", 1, 1e-3, "block77")])
+    with pytest.raises(ValueError, match="rate is -1"):
+        fn.Stage("x", 1, -1)
+    with pytest.raises(ValueError, match="block_rates names"):
+        fit(train, valid, [fn.Stage("x", 1, 1e-3, block_rates={"nobody": 2.0})])
+    with pytest.raises(ValueError, match="loss is 'mse'"):
+        fit(train, valid, stages, loss="mse")
+
+
+def test_an_exploding_step_is_not_taken(faces: tuple[fn.Samples, fn.Samples]) -> None:
+    net = network()
+    core = _core.StageTrainer(
+        net._core, "stem", False, False, 1e-3, fn.Loss("bce")._specification(), fn.Optimiser().row(), fn.Schedule().row(1), None, 4, 0
+    )
+    before = {k: v.copy() for k, v in net.parameters().items() if "running" not in k}
+    x = np.full((4, 64, 64, 3), 3e38, np.float32)
+    y = np.zeros((4, 2), np.float32)
+    with pytest.raises(ValueError, match="not finite|the loss is"):
+        core.step(x, y, np.ones_like(y), 0.0)
+    assert all((net.parameters()[k] == v).all() for k, v in before.items())
