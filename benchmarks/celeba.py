@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import facsnet as fn
 import pandas as pd
 from protocol import Clock, common_options, data_folder, mean_over, print_header, print_row, save, score
+
+import facsnet as fn
 
 COLUMNS = ("roc_auc", "average_precision", "f1_fitted", "accuracy")
 
@@ -42,11 +43,18 @@ def main() -> None:
         for seed in o.seeds:
             network = fn.Network("mobilenet_v1", labels=train.label_names, threads=o.threads, seed=seed)
             network.load_weights(data_folder("weights") / "mobilenet_v1_1.0_224.safetensors")
-            stages = fn.two_stage(head_epochs=o.head_epochs, finetune_epochs=o.finetune_epochs, finetune_rate=o.finetune_rate)
+            stages = fn.two_stage(
+                head_epochs=o.head_epochs, finetune_epochs=o.finetune_epochs, finetune_rate=o.finetune_rate
+            )
             for stage in stages:
                 history = fn.Trainer(network, loss=loss, stages=[stage], seed=seed).fit(train, valid)
-                results.setdefault((loss, stage.name), []).append(score(network, valid, test, flip_average=o.flip_average))
-                print(f"  seed {seed} {stage.name}: best epoch {history.best}, {sum(r['seconds'] for r in history.rows):.0f} s", flush=True)
+                results.setdefault((loss, stage.name), []).append(
+                    score(network, valid, test, flip_average=o.flip_average)
+                )
+                print(
+                    f"  seed {seed} {stage.name}: best epoch {history.best}, {sum(r['seconds'] for r in history.rows):.0f} s",
+                    flush=True,
+                )
         for stage in stages:
             print_row(f"{loss}: after {stage.name}", mean_over(results[loss, stage.name]), COLUMNS)
         print(f"  {clock}", flush=True)

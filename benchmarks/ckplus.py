@@ -6,8 +6,9 @@ labels. With the default options the setting is that of the PyTorch job quoted i
 
 from __future__ import annotations
 
-import facsnet as fn
 from protocol import Clock, common_options, data_folder, mean_over, print_header, print_row, save, score
+
+import facsnet as fn
 
 
 def main() -> None:
@@ -24,7 +25,11 @@ def main() -> None:
     parser.add_argument("--rotation", type=float, default=0.0)
     parser.add_argument("--brightness", type=float, default=0.0)
     parser.add_argument("--contrast", type=float, default=0.0)
-    parser.add_argument("--inner", action="store_true", help="score the inner part, for choosing defaults, and leave the test part alone")
+    parser.add_argument(
+        "--inner",
+        action="store_true",
+        help="score the inner part, for choosing defaults, and leave the test part alone",
+    )
     parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2])
     o = parser.parse_args()
     folder = data_folder("ckplus")
@@ -45,16 +50,25 @@ def main() -> None:
                 network = fn.Network("mobilenet_v1", labels=samples.label_names, threads=o.threads, seed=seed)
                 network.load_weights(data_folder("weights") / "mobilenet_v1_1.0_224.safetensors")
                 head, finetune = fn.two_stage(
-                    head_epochs=o.head_epochs, finetune_epochs=o.finetune_epochs, head_rate=o.head_rate, finetune_rate=o.finetune_rate,
-                    statistics=o.statistics, schedule=fn.Schedule(o.schedule),
+                    head_epochs=o.head_epochs,
+                    finetune_epochs=o.finetune_epochs,
+                    head_rate=o.head_rate,
+                    finetune_rate=o.finetune_rate,
+                    statistics=o.statistics,
+                    schedule=fn.Schedule(o.schedule),
                     optimiser=fn.Optimiser(average_decay=o.average_decay),
                 )
                 varied = fn.Augmentation(0.5, o.crop, o.rotation, o.brightness, o.contrast)
                 finetune = fn.Stage(**{**vars(finetune), "augmentation": varied})
                 for count, stage in ((1, head), (2, finetune)):
-                    history = fn.Trainer(network, loss=loss, stages=[stage], seed=seed, batch_size=o.batch_size).fit(inner, valid)
+                    history = fn.Trainer(network, loss=loss, stages=[stage], seed=seed, batch_size=o.batch_size).fit(
+                        inner, valid
+                    )
                     results[loss, count].append(score(network, valid, scored, flip_average=o.flip_average))
-                    print(f"  seed {seed} fold {fold} {stage.name}: best epoch {history.best}, {sum(r['seconds'] for r in history.rows):.0f} s", flush=True)
+                    print(
+                        f"  seed {seed} fold {fold} {stage.name}: best epoch {history.best}, {sum(r['seconds'] for r in history.rows):.0f} s",
+                        flush=True,
+                    )
         for count, title in ((1, f"{loss}: stage 1"), (2, f"{loss}: both stages")):
             print_row(title, mean_over(results[loss, count]))
         print(f"  {clock}", flush=True)

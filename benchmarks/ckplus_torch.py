@@ -11,11 +11,12 @@ import sys
 import time
 from pathlib import Path
 
-import facsnet as fn
 import numpy as np
 import torch
-from facsnet import _core
 from protocol import data_folder, mean_over, print_header, print_row
+
+import facsnet as fn
+from facsnet import _core
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 from torch_reference import MobileNetV1, load
@@ -99,10 +100,23 @@ def main() -> None:
         model.mobilenet_v1.requires_grad_(False)
         features = [run(model.features, x).clone(), run(model.features, x.flip(3)).clone()]
         cached = run(model.features, v).clone()
-        fit(model, model.head, features, y, lambda: model.head(cached).detach(), valid.labels, 40, 1e-3, o.batch_size, 0)
+        fit(
+            model, model.head, features, y, lambda: model.head(cached).detach(), valid.labels, 40, 1e-3, o.batch_size, 0
+        )
         results[1].append(score(model, v, valid.labels, t, test.labels))
         model.mobilenet_v1.requires_grad_(True)
-        fit(model, lambda b: model(scaled(b)), [x, x.flip(3)], y, lambda: run(model, v), valid.labels, 8, 1e-4, o.batch_size, 0)
+        fit(
+            model,
+            lambda b: model(scaled(b)),
+            [x, x.flip(3)],
+            y,
+            lambda: run(model, v),
+            valid.labels,
+            8,
+            1e-4,
+            o.batch_size,
+            0,
+        )
         results[2].append(score(model, v, valid.labels, t, test.labels))
         print(f"  fold {fold}: {time.perf_counter() - start:.0f} s", flush=True)
     for stage, rows in results.items():

@@ -79,6 +79,8 @@ def common_options(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--losses", nargs="+", default=["bce", "pr", "lsep"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--flip-average", action="store_true", help="average the logits of the plain and the mirrored image")
+    parser.add_argument(
+        "--flip-average", action="store_true", help="average the logits of the plain and the mirrored image"
+    )
     parser.add_argument("--json", type=Path, help="also write the results here")
     return parser

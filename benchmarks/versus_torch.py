@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import facsnet as fn
 import numpy as np
 import torch
+
+import facsnet as fn
 from facsnet import _core
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
@@ -90,7 +91,9 @@ def main() -> None:
     network.backward(dlogits)
     ours = network.gradients()["mobilenet_v1.layer.5.convolution.weight"][0, 0].T
     wanted = model.mobilenet_v1.layer[5].convolution.weight.grad[:, :, 0, 0].numpy()
-    print(f"loss {value:.6f} and {loss.item():.6f}, largest relative difference of a middle gradient {relative(ours, wanted):.1e}")
+    print(
+        f"loss {value:.6f} and {loss.item():.6f}, largest relative difference of a middle gradient {relative(ours, wanted):.1e}"
+    )
 
     def infer_torch() -> None:
         model.eval()
@@ -101,7 +104,17 @@ def main() -> None:
 
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-5)
     trainer = _core.StageTrainer(
-        network._core, "stem", False, False, 1e-5, fn.Loss("bce")._specification(), fn.Optimiser().row(), fn.Schedule().row(1), None, o.batch, 0
+        network._core,
+        "stem",
+        False,
+        False,
+        1e-5,
+        fn.Loss("bce")._specification(),
+        fn.Optimiser().row(),
+        fn.Schedule().row(1),
+        None,
+        o.batch,
+        0,
     )
     mask = np.ones_like(y)
 

@@ -8,11 +8,18 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+
 from facsnet.datasets import ACTION_UNITS, draw_expression
 
 TITLES = {
-    "AU01": "inner brow raiser", "AU02": "outer brow raiser", "AU04": "brow lowerer", "AU06": "cheek raiser",
-    "AU09": "nose wrinkler", "AU12": "lip corner puller", "AU25": "lips part", "AU26": "jaw drop",
+    "AU01": "inner brow raiser",
+    "AU02": "outer brow raiser",
+    "AU04": "brow lowerer",
+    "AU06": "cheek raiser",
+    "AU09": "nose wrinkler",
+    "AU12": "lip corner puller",
+    "AU25": "lips part",
+    "AU26": "jaw drop",
 }
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import facsnet as fn
 import numpy as np
 import torch
 from torch.nn import functional
 from torch_reference import MobileNetV1, load
+
+import facsnet as fn
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden"
 LABELS, IMAGES, SIZE, WIDTH = 3, 12, 64, 0.0625
@@ -25,7 +26,12 @@ def losses(logits: torch.Tensor, y: torch.Tensor, mask: torch.Tensor) -> dict[st
     has = actual > 0
     pairs = torch.stack(
         [
-            sum(torch.exp(f[v] - f[u]) for u in range(LABELS) for v in range(LABELS) if t[u] * m[u] == 1 and (1 - t[v]) * m[v] == 1)
+            sum(
+                torch.exp(f[v] - f[u])
+                for u in range(LABELS)
+                for v in range(LABELS)
+                if t[u] * m[u] == 1 and (1 - t[v]) * m[v] == 1
+            )
             + torch.zeros((), dtype=logits.dtype)
             for f, t, m in zip(logits, y, mask, strict=True)
         ]
@@ -53,7 +59,9 @@ def make_losses() -> dict[str, np.ndarray]:
 def draw(padding: str, size: int, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """Weights, images and labels; no BatchNorm at its neutral values."""
     rng = np.random.default_rng(seed)
-    network = fn.Network("mobilenet_v1", labels=LABELS, width=WIDTH, input_size=size, padding=padding, dropout=0.0, seed=seed)
+    network = fn.Network(
+        "mobilenet_v1", labels=LABELS, width=WIDTH, input_size=size, padding=padding, dropout=0.0, seed=seed
+    )
     state = {}
     for name, value in network.state_dict().items():
         state[name] = value + rng.uniform(0.0, 0.2, value.shape).astype(np.float32) if value.ndim == 1 else value
@@ -68,7 +76,9 @@ def build(state: dict[str, np.ndarray], padding: str, kind: torch.dtype) -> Mobi
     return model
 
 
-def step(state: dict[str, np.ndarray], x: np.ndarray, y: np.ndarray, padding: str, kind: torch.dtype) -> tuple[MobileNetV1, torch.Tensor, torch.Tensor]:
+def step(
+    state: dict[str, np.ndarray], x: np.ndarray, y: np.ndarray, padding: str, kind: torch.dtype
+) -> tuple[MobileNetV1, torch.Tensor, torch.Tensor]:
     model = build(state, padding, kind).train()
     logits = model(torch.tensor(x, dtype=kind).permute(0, 3, 1, 2))
     loss = functional.binary_cross_entropy_with_logits(logits, torch.tensor(y, dtype=kind))

@@ -9,13 +9,29 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-ROWS = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1), (1024, 2), (1024, 1)]
+ROWS = [
+    (64, 1),
+    (128, 2),
+    (128, 1),
+    (256, 2),
+    (256, 1),
+    (512, 2),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (1024, 2),
+    (1024, 1),
+]
 
 
 class Unit(nn.Module):
     """Convolution, BatchNorm, ReLU6; padding as TensorFlow's SAME or symmetric."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int, padding: str, epsilon: float) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int, groups: int, padding: str, epsilon: float
+    ) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(inputs, outputs, kernel, stride, 0, groups=groups, bias=False)
         self.normalization = nn.BatchNorm2d(outputs, eps=epsilon)
@@ -31,7 +47,9 @@ class Unit(nn.Module):
         top, bottom = self.pads(x.shape[2])
         left, right = self.pads(x.shape[3])
         if (top, left) == (bottom, right):
-            x = functional.conv2d(x, self.convolution.weight, None, self.stride, (top, left), 1, self.convolution.groups)
+            x = functional.conv2d(
+                x, self.convolution.weight, None, self.stride, (top, left), 1, self.convolution.groups
+            )
         else:
             x = self.convolution(functional.pad(x, (left, right, top, bottom)))
         return functional.relu6(self.normalization(x))
@@ -75,7 +93,9 @@ class Head(nn.Module):
 class MobileNetV1(nn.Module):
     """Backbone and action-unit head; input NCHW, output logits."""
 
-    def __init__(self, labels: int, *, width: float = 1.0, padding: str = "same", epsilon: float = 1e-3, dropout: float = 0.2) -> None:
+    def __init__(
+        self, labels: int, *, width: float = 1.0, padding: str = "same", epsilon: float = 1e-3, dropout: float = 0.2
+    ) -> None:
         super().__init__()
         self.mobilenet_v1 = Body(width, padding, epsilon)
         self.head = Head(self.mobilenet_v1.channels, labels, dropout)

@@ -3,10 +3,11 @@
 The whole job in one object is `AUClassifier`; `Samples`, `Network` and `Trainer` are its parts.
 """
 
-from facsnet import losses, metrics
+from facsnet import datasets, losses, metrics
 from facsnet._about import about
 from facsnet._core import DeviceError, FormatError
 from facsnet._version import __version__
+from facsnet.estimator import AUClassifier
 from facsnet.images import augment_image, crop_image, decode_image, read_image, resize_image
 from facsnet.losses import Loss
 from facsnet.network import LoadReport, Network, NetworkConfig, Preprocessing
@@ -16,6 +17,7 @@ from facsnet.stages import Augmentation, Optimiser, Schedule, Stage, two_stage
 from facsnet.training import History, Trainer
 
 __all__ = [
+    "AUClassifier",
     "Augmentation",
     "DeviceError",
     "FormatError",
@@ -36,6 +38,7 @@ __all__ = [
     "about",
     "augment_image",
     "crop_image",
+    "datasets",
     "decode_image",
     "losses",
     "metrics",

@@ -31,9 +31,19 @@ _ALIGNMENT = 8
 
 # BF16 has no NumPy dtype: it is read as 16-bit patterns and widened to float32.
 _DTYPES: dict[str, np.dtype[Any]] = {
-    "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"),
-    "I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "I16": np.dtype("<i2"), "I8": np.dtype("i1"),
-    "U64": np.dtype("<u8"), "U32": np.dtype("<u4"), "U16": np.dtype("<u2"), "U8": np.dtype("u1"), "BOOL": np.dtype("?"),
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U64": np.dtype("<u8"),
+    "U32": np.dtype("<u4"),
+    "U16": np.dtype("<u2"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "BF16"}
 
@@ -75,7 +85,11 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, npt.NDArra
     rows.sort(key=lambda row: row[3:])
     _check_cover(name, rows, size - 8 - length)
     tensors = {row[0]: _view(data, 8 + length, *row[1:]) for row in rows}
-    _verify(name, {row[0]: data[8 + length + row[3] : 8 + length + row[4]] for row in rows} if _CHECKSUMS in metadata else {}, metadata)
+    _verify(
+        name,
+        {row[0]: data[8 + length + row[3] : 8 + length + row[4]] for row in rows} if _CHECKSUMS in metadata else {},
+        metadata,
+    )
     return tensors, metadata
 
 
@@ -125,7 +139,9 @@ def _check_row(name: str, tensor: str, row: Any) -> tuple[str, str, tuple[int, .
         raise FormatError(f"{name}: tensor {tensor!r}: data_offsets {offsets!r:.80} are not two byte offsets")
     wanted = math.prod(shape) * _DTYPES[dtype].itemsize
     if offsets[1] - offsets[0] != wanted:
-        raise FormatError(f"{name}: tensor {tensor!r}: {offsets[1] - offsets[0]} bytes, its shape {shape} of {dtype} wants {wanted}")
+        raise FormatError(
+            f"{name}: tensor {tensor!r}: {offsets[1] - offsets[0]} bytes, its shape {shape} of {dtype} wants {wanted}"
+        )
     return tensor, dtype, tuple(shape), offsets[0], offsets[1]
 
 
@@ -133,7 +149,9 @@ def _check_cover(name: str, rows: list[tuple[str, str, tuple[int, ...], int, int
     end = 0
     for tensor, _, _, start, stop in rows:
         if start != end:
-            raise FormatError(f"{name}: tensor {tensor!r} starts at byte {start}, want {end}: the buffer has a {'hole' if start > end else 'overlap'}")
+            raise FormatError(
+                f"{name}: tensor {tensor!r} starts at byte {start}, want {end}: the buffer has a {'hole' if start > end else 'overlap'}"
+            )
         end = stop
     if end != size:
         raise FormatError(f"{name}: the tensors cover {end} bytes, the buffer has {size}")
@@ -161,7 +179,11 @@ def _verify(name: str, contents: Mapping[str, bytes], metadata: Mapping[str, str
 
 
 def write_safetensors(
-    path: str | os.PathLike[str], tensors: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str] | None = None, *, checksums: bool = False
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, npt.NDArray[Any]],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    checksums: bool = False,
 ) -> None:
     """Writes a safetensors file, whole or not at all.
 
@@ -186,7 +208,11 @@ def write_safetensors(
         dtype = value.dtype.newbyteorder("<") if value.dtype.byteorder == ">" else value.dtype
         if dtype not in _NAMES:
             raise ValueError(f"tensor {name!r}: dtype {value.dtype} cannot be stored")
-        header[name] = {"dtype": _NAMES[dtype], "shape": list(value.shape), "data_offsets": [offset, offset + value.nbytes]}
+        header[name] = {
+            "dtype": _NAMES[dtype],
+            "shape": list(value.shape),
+            "data_offsets": [offset, offset + value.nbytes],
+        }
         offset += value.nbytes
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % _ALIGNMENT)

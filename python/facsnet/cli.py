@@ -15,7 +15,7 @@ from facsnet.estimator import AUClassifier
 from facsnet.losses import Loss
 from facsnet.report import Report
 from facsnet.samples import Samples
-from facsnet.stages import Augmentation, Optimiser, Schedule, two_stage
+from facsnet.stages import Augmentation, Optimiser, Schedule, Stage, two_stage
 
 __all__ = ["main"]
 
@@ -45,10 +45,14 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--threads", type=int)
     demo.set_defaults(run=_demo)
 
-    train = commands.add_parser("train", help="train on a CSV of images and labels", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    train = commands.add_parser(
+        "train", help="train on a CSV of images and labels", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     _add_data(train)
     train.add_argument("--out", type=Path, required=True, help="run folder to write; must not hold a run already")
-    train.add_argument("--weights", help="backbone checkpoint (safetensors), or 'demo' for the small one in the package")
+    train.add_argument(
+        "--weights", help="backbone checkpoint (safetensors), or 'demo' for the small one in the package"
+    )
     train.add_argument("--backbone", default="mobilenet_v1")
     train.add_argument("--loss", default="bce", choices=["bce", "weighted_bce", "lsep", "pr"])
     train.add_argument("--bce-weight", type=float, help="how much bce is added to pr")
@@ -57,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--head-rate", type=float, default=1e-3)
     train.add_argument("--finetune-rate", type=float, default=1e-5)
     train.add_argument("--unfreeze", default="all", help="'all' or the first block that fine-tuning trains")
-    train.add_argument("--statistics", default="batch", choices=["batch", "stored"], help="of BatchNorm while fine-tuning")
+    train.add_argument(
+        "--statistics", default="batch", choices=["batch", "stored"], help="of BatchNorm while fine-tuning"
+    )
     train.add_argument("--optimiser", default="adam", choices=["adam", "adamw", "sgd"])
     train.add_argument("--weight-decay", type=float, default=0.0)
     train.add_argument("--clip-norm", type=float)
@@ -73,12 +79,18 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--input-size", type=int, default=224)
     train.add_argument("--batch-size", type=int, default=64)
     train.add_argument("--monitor", default="roc_auc", choices=["roc_auc", "average_precision", "f1", "loss"])
-    train.add_argument("--test", type=float, default=0.33, help="part of the subjects held out for the report; 0 trains on all")
+    train.add_argument(
+        "--test", type=float, default=0.33, help="part of the subjects held out for the report; 0 trains on all"
+    )
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--threads", type=int)
     train.set_defaults(run=_train)
 
-    evaluate = commands.add_parser("evaluate", help="score a model on a CSV of images and labels", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="score a model on a CSV of images and labels",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     evaluate.add_argument("model", type=Path)
     _add_data(evaluate)
     evaluate.add_argument("--out", type=Path, help="write scores.csv and report.html into this folder")
@@ -110,7 +122,11 @@ def _read_samples(options: argparse.Namespace, labels: Sequence[str] | None = No
     if options.labels:
         labels = [name.strip() for name in options.labels.split(",")]
     return Samples.from_csv(
-        options.csv, root=options.root or options.csv.parent, labels=labels, image=options.image, subject=options.subject or None
+        options.csv,
+        root=options.root or options.csv.parent,
+        labels=labels,
+        image=options.image,
+        subject=options.subject or None,
     )
 
 
@@ -125,9 +141,15 @@ def _demo(options: argparse.Namespace) -> None:
     start = time.perf_counter()
     samples = synthetic_faces(options.faces, seed=options.seed)
     train, test = samples.split_by_subject(test=0.33, seed=options.seed)
-    print(f"{len(samples)} drawn faces of {len(set(samples.subjects))} subjects: {len(train)} to train on, {len(test)} to test on")
+    print(f"{samples!r}: {len(train)} to train on, {len(test)} to test on")
     detector = AUClassifier(
-        weights="demo", loss="pr", head_epochs=20, finetune_epochs=3, finetune_rate=1e-3, random_state=options.seed, threads=options.threads
+        weights="demo",
+        loss="pr",
+        head_epochs=20,
+        finetune_epochs=3,
+        finetune_rate=1e-3,
+        random_state=options.seed,
+        threads=options.threads,
     )
     detector.fit(train)
     report = detector.evaluate(test)
@@ -140,7 +162,7 @@ def _demo(options: argparse.Namespace) -> None:
     print(f"{time.perf_counter() - start:.0f} seconds")
 
 
-def _stages(options: argparse.Namespace) -> Sequence[object]:
+def _stages(options: argparse.Namespace) -> Sequence[Stage]:
     return two_stage(
         head_epochs=options.head_epochs,
         finetune_epochs=options.finetune_epochs,
@@ -149,7 +171,12 @@ def _stages(options: argparse.Namespace) -> Sequence[object]:
         finetune_rate=options.finetune_rate,
         statistics=options.statistics,
         augmentation=Augmentation(options.flip, options.crop, options.rotation, options.brightness, options.contrast),
-        optimiser=Optimiser(options.optimiser, weight_decay=options.weight_decay, clip_norm=options.clip_norm, average_decay=options.average_decay),
+        optimiser=Optimiser(
+            options.optimiser,
+            weight_decay=options.weight_decay,
+            clip_norm=options.clip_norm,
+            average_decay=options.average_decay,
+        ),
         schedule=Schedule(options.schedule, options.warmup),
         patience=options.patience,
     )
@@ -165,12 +192,21 @@ def _train(options: argparse.Namespace) -> None:
         train, test = samples.split_by_subject(test=options.test, seed=options.seed)
     loss: str | Loss = options.loss if options.bce_weight is None else Loss(options.loss, bce_weight=options.bce_weight)
     detector = AUClassifier(
-        options.backbone, weights=options.weights, loss=loss, input_size=options.input_size, stages=_stages(options),
-        batch_size=options.batch_size, monitor=options.monitor, random_state=options.seed, threads=options.threads,
+        options.backbone,
+        weights=options.weights,
+        loss=loss,
+        input_size=options.input_size,
+        stages=_stages(options),
+        batch_size=options.batch_size,
+        monitor=options.monitor,
+        random_state=options.seed,
+        threads=options.threads,
     )
     detector.fit(train)
     options.out.mkdir(parents=True, exist_ok=True)
-    config = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items() if name != "run"}
+    config = {
+        name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items() if name != "run"
+    }
     (options.out / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     detector.save(options.out / "model.safetensors")
     detector.history_.to_frame().to_csv(options.out / "history.csv", index=False)
@@ -209,7 +245,9 @@ def _predict(options: argparse.Namespace) -> None:
     frame.to_csv(options.out or sys.stdout, index=False)
     failed = int((frame["success"] == 0).sum())
     if failed:
-        print(f"facsnet predict: {failed} of {len(frame)} images could not be read, see the column error", file=sys.stderr)
+        print(
+            f"facsnet predict: {failed} of {len(frame)} images could not be read, see the column error", file=sys.stderr
+        )
 
 
 def _about(options: argparse.Namespace) -> None:

@@ -25,7 +25,9 @@ ATTRIBUTES: tuple[str, ...] = _core.face_labels(1)
 """What else varies in a drawn face: the labels of ``task="attributes"``."""
 
 
-def synthetic_faces(n: int, seed: int = 0, *, subjects: int = 27, task: str = "action_units", threads: int | None = None) -> Samples:
+def synthetic_faces(
+    n: int, seed: int = 0, *, subjects: int = 27, task: str = "action_units", threads: int | None = None
+) -> Samples:
     """Faces with known labels, 224 x 224 RGB.
 
     Brows, eyes, cheeks, nose, mouth and jaw follow the eight action units of the paper (1, 2, 4, 6, 9,
@@ -62,7 +64,9 @@ def synthetic_faces(n: int, seed: int = 0, *, subjects: int = 27, task: str = "a
     return Samples.from_arrays(pixels, labels, label_names=names, subject=[f"S{i:02d}" for i in ids])
 
 
-def draw_expression(intensities: dict[str, float] | Sequence[float], *, subject: int = 0, seed: int = 0) -> npt.NDArray[np.uint8]:
+def draw_expression(
+    intensities: dict[str, float] | Sequence[float], *, subject: int = 0, seed: int = 0
+) -> npt.NDArray[np.uint8]:
     """One face seen from the front with chosen action units: for looking at what a unit does.
 
     Parameters

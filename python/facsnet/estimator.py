@@ -65,7 +65,7 @@ class AUClassifier:
     ----------
     network_ : Network
     history_ : History
-    thresholds_ : float32 array (k,)
+    thresholds_ : float64 array (k,)
         Per label the threshold of the best F1 on the validation part; 0.5 where it had no positive.
     training_subjects_ : tuple of str
         Subjects of the training and validation parts; `evaluate` refuses them.
@@ -100,7 +100,7 @@ class AUClassifier:
         self.random_state, self.threads, self.progress = random_state, threads, progress
         self.network_: Network | None = None
         self.history_ = History()
-        self.thresholds_: FloatArray = np.zeros(0, np.float32)
+        self.thresholds_: npt.NDArray[np.float64] = np.zeros(0)
         self.training_subjects_: tuple[str, ...] = ()
         self.load_report_: LoadReport | None = None
 
@@ -130,12 +130,19 @@ class AUClassifier:
         stages = self.stages
         if stages is None:
             stages = two_stage(
-                head_epochs=self.head_epochs, finetune_epochs=self.finetune_epochs, unfreeze=self.unfreeze,
+                head_epochs=self.head_epochs,
+                finetune_epochs=self.finetune_epochs,
+                unfreeze=self.unfreeze,
                 finetune_rate=self.finetune_rate,
             )
         trainer = Trainer(
-            network, loss=self.loss, stages=stages, batch_size=self.batch_size, seed=self.random_state,
-            monitor=self.monitor, progress=self.progress,
+            network,
+            loss=self.loss,
+            stages=stages,
+            batch_size=self.batch_size,
+            seed=self.random_state,
+            monitor=self.monitor,
+            progress=self.progress,
         )
         self.history_ = trainer.fit(inner, valid)
         self.network_ = network
@@ -151,7 +158,12 @@ class AUClassifier:
         if width is None:
             width = _width_of(weights) if weights is not None else 1.0
         network = Network(
-            self.backbone, labels=labels, width=width, input_size=self.input_size, threads=self.threads, seed=self.random_state
+            self.backbone,
+            labels=labels,
+            width=width,
+            input_size=self.input_size,
+            threads=self.threads,
+            seed=self.random_state,
         )
         self.load_report_ = network.load_weights(weights) if weights is not None else None
         return network
@@ -187,17 +199,28 @@ class AUClassifier:
             raise ValueError(f"test: labels are {list(test.label_names)}, the model's are {list(self.label_names)}")
         seen = sorted(set(self.training_subjects_) & set(_subjects(test)))
         if seen and not allow_training_subjects:
-            raise ValueError(f"test: {len(seen)} subjects were trained on, first {seen[:5]}; pass allow_training_subjects=True to score them all the same")
+            raise ValueError(
+                f"test: {len(seen)} subjects were trained on, first {seen[:5]}; pass allow_training_subjects=True to score them all the same"
+            )
         return Report(
-            label_names=self.label_names, scores=self._scores(test), target=test.labels, thresholds=self.thresholds_,
-            config=self._facts(), history=self.history_.rows, samples=test,
+            label_names=self.label_names,
+            scores=self._scores(test),
+            target=test.labels,
+            thresholds=self.thresholds_,
+            config=self._facts(),
+            history=self.history_.rows,
+            samples=test,
         )
 
     def _facts(self) -> dict[str, Any]:
         c = self.network.config
         return {
-            "backbone": c.name, "width": c.width, "input size": c.input_size, "parameters": self.network.parameter_count(),
-            "loss": self.loss if isinstance(self.loss, str) else self.loss.name, "training subjects": len(self.training_subjects_),
+            "backbone": c.name,
+            "width": c.width,
+            "input size": c.input_size,
+            "parameters": self.network.parameter_count(),
+            "loss": self.loss if isinstance(self.loss, str) else self.loss.name,
+            "training subjects": len(self.training_subjects_),
             "weights": str(self.weights) if self.weights is not None else "random",
         }
 
@@ -211,7 +234,7 @@ class AUClassifier:
 
     def predict(self, images: npt.ArrayLike | Sequence[str | os.PathLike[str]]) -> npt.NDArray[np.bool_]:
         """Which labels are on, (n, k), at the fitted thresholds."""
-        return np.asarray(self.predict_proba(images) >= self.thresholds_)
+        return np.asarray(self.predict_proba(images) >= self.thresholds_, dtype=np.bool_)
 
     def _pixels(self, images: Any) -> npt.NDArray[np.uint8]:
         size = self.network.input_size
@@ -244,7 +267,14 @@ class AUClassifier:
             scores = iter(self.predict_proba(np.stack(pixels)) if pixels else ())
             for path, error in zip(group, errors, strict=True):
                 values = next(scores) if not error else np.full(len(self.label_names), np.nan, np.float32)
-                rows.append({"input": path, "success": int(not error), **dict(zip(self.label_names, values, strict=True)), "error": error})
+                rows.append(
+                    {
+                        "input": path,
+                        "success": int(not error),
+                        **dict(zip(self.label_names, values, strict=True)),
+                        "error": error,
+                    }
+                )
         return pd.DataFrame(rows, columns=["input", "success", *self.label_names, "error"])
 
     # --- files
@@ -274,11 +304,18 @@ class AUClassifier:
         tensors, metadata = read_safetensors(path)
         model = _parse_model(path, metadata)
         config = NetworkConfig.from_dict(model["network"])
-        det = cls(config.name, loss=model["loss"], width=config.width, input_size=config.input_size, flip_average=model["flip_average"], threads=threads)
+        det = cls(
+            config.name,
+            loss=model["loss"],
+            width=config.width,
+            input_size=config.input_size,
+            flip_average=model["flip_average"],
+            threads=threads,
+        )
         network = Network.from_config(config, threads=threads)
         network.load_state_dict(tensors, source=os.fspath(path))
         det.network_ = network
-        det.thresholds_ = np.asarray(model["thresholds"], np.float32)
+        det.thresholds_ = np.asarray(model["thresholds"], np.float64)
         det.training_subjects_ = tuple(model["training_subjects"])
         det.history_ = History(rows=model["history"])
         return det

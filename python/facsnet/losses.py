@@ -54,7 +54,9 @@ class Loss:
         kind = "bce" if self.name == "weighted_bce" else self.name
         return (kind, self.bce_weight, self.epsilon, self.average == "micro", self.class_weight, self.pos_weight)
 
-    def __call__(self, logits: npt.ArrayLike, target: npt.ArrayLike, mask: npt.ArrayLike | None = None) -> tuple[float, FloatArray]:
+    def __call__(
+        self, logits: npt.ArrayLike, target: npt.ArrayLike, mask: npt.ArrayLike | None = None
+    ) -> tuple[float, FloatArray]:
         """Value and gradient, as the functions of this module."""
         known, mask = _known(target, mask)
         value, dlogits = _core.loss(self._specification(), np.asarray(logits), known, mask)
@@ -73,7 +75,9 @@ class Loss:
             rate = np.nansum(values, axis=0) / np.maximum((~np.isnan(values)).sum(axis=0), 1)
         inverse = 1.0 / np.maximum(rate, 1.0 / max(len(values), 1))
         weights = inverse / inverse.sum() * values.shape[1]
-        return Loss("weighted_bce", self.bce_weight, self.average, self.epsilon, weights.astype(np.float32), self.pos_weight)
+        return Loss(
+            "weighted_bce", self.bce_weight, self.average, self.epsilon, weights.astype(np.float32), self.pos_weight
+        )
 
 
 def resolve(loss: str | Loss) -> Loss:

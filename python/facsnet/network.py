@@ -138,7 +138,15 @@ class Network:
         self._threads = threads
         self._seed = seed
         self.config = NetworkConfig(
-            name, names, float(width), int(input_size), padding, activation, float(epsilon), float(dropout), head,
+            name,
+            names,
+            float(width),
+            int(input_size),
+            padding,
+            activation,
+            float(epsilon),
+            float(dropout),
+            head,
             preprocessing or Preprocessing(),
         )
         self._core = self._build()
@@ -151,8 +159,18 @@ class Network:
     def _build(self) -> _core.Network:
         c = self.config
         core = _core.Network(
-            c.name, len(c.labels), c.width, c.input_size, c.padding, c.activation, c.epsilon, c.dropout, c.head,
-            self._threads or 0, self._seed, os.environ.get("FACS_CPU"),
+            c.name,
+            len(c.labels),
+            c.width,
+            c.input_size,
+            c.padding,
+            c.activation,
+            c.epsilon,
+            c.dropout,
+            c.head,
+            self._threads or 0,
+            self._seed,
+            os.environ.get("FACS_CPU"),
         )
         core.set_pixels(*c.preprocessing.scale_and_shift())
         return core
@@ -323,7 +341,9 @@ class Network:
             raise _core.FormatError(f"{source}: missing {missing[:4]}, unused {unused[:4]}")
         self.set_parameters(loaded)
 
-    def save_weights(self, path: str | os.PathLike[str], *, head: bool = True, metadata: Mapping[str, str] | None = None) -> None:
+    def save_weights(
+        self, path: str | os.PathLike[str], *, head: bool = True, metadata: Mapping[str, str] | None = None
+    ) -> None:
         """Writes the weights as safetensors with Hugging Face's names; the network's config goes along.
 
         Parameters
@@ -421,7 +441,9 @@ def _match(
             unused.append(name)
         elif value.shape != own[name].shape:
             if not _is_head(name):
-                raise _core.FormatError(f"{path}: tensor {name!r} has shape {stored.shape}, which reads as {value.shape}; want {own[name].shape}")
+                raise _core.FormatError(
+                    f"{path}: tensor {name!r} has shape {stored.shape}, which reads as {value.shape}; want {own[name].shape}"
+                )
             unused.append(name)
         elif not np.isfinite(value).all():
             raise _core.FormatError(f"{path}: tensor {name!r} holds numbers that are not finite")
@@ -440,7 +462,11 @@ def _dialect(config: NetworkConfig, metadata: Mapping[str, str]) -> NetworkConfi
     if "facsnet.network" in metadata:
         stored = NetworkConfig.from_dict(json.loads(metadata["facsnet.network"]))
         return replace(
-            config, padding=stored.padding, activation=stored.activation, epsilon=stored.epsilon, preprocessing=stored.preprocessing
+            config,
+            padding=stored.padding,
+            activation=stored.activation,
+            epsilon=stored.epsilon,
+            preprocessing=stored.preprocessing,
         )
     changes: dict[str, Any] = {}
     paddings = {"tensorflow": "same", "symmetric": "symmetric", "keras": "keras"}

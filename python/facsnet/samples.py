@@ -114,7 +114,14 @@ class Samples:
         except (pd.errors.ParserError, UnicodeDecodeError) as problem:
             raise ValueError(f"{os.fspath(path)}: not a CSV table: {problem}") from None
         try:
-            return cls.from_frame(frame, root=Path(path).parent if root is None else root, labels=labels, image=image, subject=subject, fold=fold)
+            return cls.from_frame(
+                frame,
+                root=Path(path).parent if root is None else root,
+                labels=labels,
+                image=image,
+                subject=subject,
+                fold=fold,
+            )
         except ValueError as problem:
             raise ValueError(f"{os.fspath(path)}: {problem}") from None
 
@@ -134,7 +141,9 @@ class Samples:
             raise ValueError("the table has no rows")
         names = list(labels) if labels is not None else [str(c) for c in frame.columns if _LABEL.match(str(c))]
         if not names:
-            raise ValueError(f"no column looks like a label (AU and a number); name them with labels=, there are {list(frame.columns)[:12]}")
+            raise ValueError(
+                f"no column looks like a label (AU and a number); name them with labels=, there are {list(frame.columns)[:12]}"
+            )
         if subject == "subject" and subject not in frame.columns:
             subject = None
         for column in [image, *names, *(c for c in (subject, fold) if c)]:
@@ -145,7 +154,9 @@ class Samples:
         if len(set(paths)) != len(paths):
             warnings.warn(f"{len(paths) - len(set(paths))} images are in the table more than once", stacklevel=2)
         return cls(
-            label_names=names, labels=_numbers(frame, names), paths=paths,
+            label_names=names,
+            labels=_numbers(frame, names),
+            paths=paths,
             subjects=None if subject is None else [str(v) for v in frame[subject]],
             folds=None if fold is None else [str(v) for v in frame[fold]],
         )
@@ -184,7 +195,10 @@ class Samples:
         if images is not None:
             _check_images(images)
         return cls(
-            label_names=names, labels=values, paths=paths, images=images,
+            label_names=names,
+            labels=values,
+            paths=paths,
+            images=images,
             subjects=None if subject is None else [str(s) for s in subject],
             folds=None if fold is None else [str(f) for f in fold],
         )
@@ -223,7 +237,9 @@ class Samples:
         if images is not None:
             images = images[rows] if isinstance(images, np.ndarray) else [images[i] for i in rows]
         return Samples(
-            label_names=self.label_names, labels=self.labels[rows], images=images,
+            label_names=self.label_names,
+            labels=self.labels[rows],
+            images=images,
             paths=None if self.paths is None else [self.paths[i] for i in rows],
             subjects=None if self.subjects is None else list(self.subjects[rows]),
             folds=None if self.folds_column is None else list(self.folds_column[rows]),
@@ -278,7 +294,10 @@ class Samples:
         for i in range(n):
             axis = axes.flat[i]
             axis.imshow(self.images[i] if self.paths is None else read_image(self.paths[i]))
-            axis.set_title(" ".join(name for name, v in zip(self.label_names, self.labels[i], strict=True) if v == 1) or "none", fontsize=7)
+            axis.set_title(
+                " ".join(name for name, v in zip(self.label_names, self.labels[i], strict=True) if v == 1) or "none",
+                fontsize=7,
+            )
         figure.tight_layout()
         return figure
 
@@ -297,8 +316,12 @@ class Samples:
             raise ValueError(f"labels {unknown} are not among {list(self.label_names)}")
         chosen = self._take(np.arange(len(self)))
         return Samples(
-            label_names=names, labels=self.labels[:, [self.label_names.index(n) for n in names]], images=chosen.images, paths=chosen.paths,
-            subjects=None if self.subjects is None else list(self.subjects), folds=None if self.folds_column is None else list(self.folds_column),
+            label_names=names,
+            labels=self.labels[:, [self.label_names.index(n) for n in names]],
+            images=chosen.images,
+            paths=chosen.paths,
+            subjects=None if self.subjects is None else list(self.subjects),
+            folds=None if self.folds_column is None else list(self.folds_column),
             subject_order=self._subject_order,
         )
 
@@ -320,7 +343,9 @@ class Samples:
                 raise ValueError("concatenate: some parts have paths, others arrays")
         subjects = None if any(p.subjects is None for p in parts) else [s for p in parts for s in p.subjects]  # type: ignore[union-attr]
         return Samples(
-            label_names=first.label_names, labels=np.concatenate([p.labels for p in parts]), subjects=subjects,
+            label_names=first.label_names,
+            labels=np.concatenate([p.labels for p in parts]),
+            subjects=subjects,
             paths=None if first.paths is None else [q for p in parts for q in p.paths or ()],
             images=None if first.images is None else [x for p in parts for x in p.images],
         )
@@ -385,7 +410,10 @@ class Samples:
             if k > len(order):
                 raise ValueError(f"k is {k}, but there are only {len(order)} subjects")
             tests = [[s for i, s in enumerate(order) if i % k == fold] for fold in range(k)]
-            return [(self._of_subjects([s for s in order if s not in set(t)], order), self._of_subjects(t, order)) for t in tests]
+            return [
+                (self._of_subjects([s for s in order if s not in set(t)], order), self._of_subjects(t, order))
+                for t in tests
+            ]
         if by == "fold":
             if self.folds_column is None:
                 raise ValueError("by='fold', but there is no fold column")
@@ -395,7 +423,9 @@ class Samples:
             assignment = np.array([groups.index(f) for f in self.folds_column])
         elif by == "sample":
             if self.subjects is not None and len(set(self.subjects)) < len(self):
-                warnings.warn("folds by sample put one subject on both sides: scores will look better than they are", stacklevel=2)
+                warnings.warn(
+                    "folds by sample put one subject on both sides: scores will look better than they are", stacklevel=2
+                )
             if k > len(self):
                 raise ValueError(f"k is {k}, but there are only {len(self)} samples")
             assignment = np.empty(len(self), np.int64)
@@ -479,5 +509,7 @@ def _check_images(images: Any) -> None:
         return
     for i, image in enumerate(images):
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            found = f"{image.dtype} array of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+            found = (
+                f"{image.dtype} array of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+            )
             raise ValueError(f"images[{i}] is a {found}, want uint8 (h, w, 3)")

@@ -83,8 +83,14 @@ class Optimiser:
 
     def row(self) -> tuple[str, float, float, float, float, bool, float, float]:
         return (
-            self.kind, self.betas[0], self.betas[1], self.epsilon, self.weight_decay, self.nesterov,
-            self.clip_norm or 0.0, self.average_decay or 0.0,
+            self.kind,
+            self.betas[0],
+            self.betas[1],
+            self.epsilon,
+            self.weight_decay,
+            self.nesterov,
+            self.clip_norm or 0.0,
+            self.average_decay or 0.0,
         )
 
 
@@ -199,9 +205,18 @@ def two_stage(
     """
     augmentation = augmentation or Augmentation()
     optimiser = optimiser or Optimiser()
-    head = Stage("head", head_epochs, head_rate, "head", augmentation=augmentation, optimiser=optimiser, patience=patience)
+    head = Stage(
+        "head", head_epochs, head_rate, "head", augmentation=augmentation, optimiser=optimiser, patience=patience
+    )
     finetune = Stage(
-        "finetune", finetune_epochs, finetune_rate, unfreeze, schedule or Schedule(), statistics,
-        augmentation=augmentation, optimiser=optimiser, patience=patience,
+        "finetune",
+        finetune_epochs,
+        finetune_rate,
+        unfreeze,
+        schedule or Schedule(),
+        statistics,
+        augmentation=augmentation,
+        optimiser=optimiser,
+        patience=patience,
     )
     return [stage for stage in (head, finetune) if stage.epochs]

@@ -151,7 +151,9 @@ class Trainer:
             if len(samples) == 0:
                 raise ValueError(f"{name}: there are no samples")
             if tuple(samples.label_names) != self.network.label_names:
-                raise ValueError(f"{name}: labels are {list(samples.label_names)}, the network's are {list(self.network.label_names)}")
+                raise ValueError(
+                    f"{name}: labels are {list(samples.label_names)}, the network's are {list(self.network.label_names)}"
+                )
         if self.batch_size > len(train):
             raise ValueError(f"batch_size is {self.batch_size}, but there are only {len(train)} training samples")
         if valid is not None:
@@ -187,7 +189,9 @@ class _StageRun:
                 row = self._epoch(epoch)
                 self.history.rows.append(row)
                 if self._observe(row, epoch) and epoch + 1 < self.stage.epochs:
-                    self.history.notes.append(f"{self.stage.name}: stopped after epoch {epoch + 1}, {self.stage.patience} epochs without a better {self.trainer.monitor}")
+                    self.history.notes.append(
+                        f"{self.stage.name}: stopped after epoch {epoch + 1}, {self.stage.patience} epochs without a better {self.trainer.monitor}"
+                    )
                     break
         except KeyboardInterrupt:
             self.history.interrupted = True
@@ -198,26 +202,54 @@ class _StageRun:
         t, s = self.trainer, self.stage
         if self.on_features:
             self.features = self._cache_features(self.train, "training")
-            self.mirrored = self._cache_features(self.train, "mirrored training", flip=True) if s.augmentation.flip > 0 else None
+            self.mirrored = (
+                self._cache_features(self.train, "mirrored training", flip=True) if s.augmentation.flip > 0 else None
+            )
             kinds = "plain and mirrored" if self.mirrored is not None else "plain"
-            self.history.notes.append(f"{s.name}: the frozen backbone ran once per image; the head trains on cached {kinds} features")
+            self.history.notes.append(
+                f"{s.name}: the frozen backbone ran once per image; the head trains on cached {kinds} features"
+            )
         else:
-            self.loader = make_loader(self.train, self.network, batch=t.batch_size, seed=t.seed, workers=t.workers, augmentation=s.augmentation)
+            self.loader = make_loader(
+                self.train,
+                self.network,
+                batch=t.batch_size,
+                seed=t.seed,
+                workers=t.workers,
+                augmentation=s.augmentation,
+            )
         if self.block == "head" and self.valid is not None:
             self.valid_cache = self._cache_features(self.valid, "validation")
         rates = None
         if s.block_rates:
             unknown = set(s.block_rates) - set(self.network.blocks)
             if unknown:
-                raise ValueError(f"stage {s.name!r}: block_rates names {sorted(unknown)}, the blocks are {self.network.blocks}")
+                raise ValueError(
+                    f"stage {s.name!r}: block_rates names {sorted(unknown)}, the blocks are {self.network.blocks}"
+                )
             rates = np.array([1.0] + [s.block_rates.get(name, 1.0) for name in self.network.blocks])
         self.core = _core.StageTrainer(
-            self.network._core, self.block, self.on_features, s.statistics == "stored", s.rate, self.loss._specification(),
-            s.optimiser.row(), s.schedule.row(s.epochs), rates, t.batch_size, t.seed,
+            self.network._core,
+            self.block,
+            self.on_features,
+            s.statistics == "stored",
+            s.rate,
+            self.loss._specification(),
+            s.optimiser.row(),
+            s.schedule.row(s.epochs),
+            rates,
+            t.batch_size,
+            t.seed,
         )
 
     def _cache_features(self, samples: Samples, what: str, flip: bool = False) -> FloatArray:
-        return features_of(self.network, samples, flip=flip, workers=self.trainer.workers, progress=self._bar(f"{self.stage.name}: {what} features"))
+        return features_of(
+            self.network,
+            samples,
+            flip=flip,
+            workers=self.trainer.workers,
+            progress=self._bar(f"{self.stage.name}: {what} features"),
+        )
 
     def _bar(self, title: str) -> str | None:
         return None if self.trainer.progress is False else title
@@ -230,8 +262,8 @@ class _StageRun:
     def _batches(self, epoch: int) -> Iterator[_Batch]:
         if not self.on_features:
             self.loader.start(epoch)
-            for x, target, mask, _ in self.loader:
-                yield _Batch(x, target, mask)
+            for pixels, target, mask, _ in self.loader:
+                yield _Batch(pixels, target, mask)
             return
         rng = np.random.default_rng((self.trainer.seed, epoch))
         order = rng.permutation(len(self.train))
@@ -250,7 +282,9 @@ class _StageRun:
         steps, losses, rate = self._steps(), [], self.stage.rate
         start = waited = time.perf_counter()
         loading = 0.0
-        with _progress(steps, self._bar(f"{self.stage.name} {epoch + 1}/{self.stage.epochs}"), self.trainer.progress) as bar:
+        with _progress(
+            steps, self._bar(f"{self.stage.name} {epoch + 1}/{self.stage.epochs}"), self.trainer.progress
+        ) as bar:
             for i, batch in enumerate(self._batches(epoch)):
                 loading += time.perf_counter() - waited
                 loss, rate, _ = self.core.step(batch.x, batch.target, batch.mask, epoch + i / steps)
@@ -258,7 +292,12 @@ class _StageRun:
                 bar.set_postfix(loss=f"{np.mean(losses):.4f}", refresh=False)
                 bar.update()
                 waited = time.perf_counter()
-        row: dict[str, Any] = {"stage": self.stage.name, "epoch": epoch + 1, "loss": float(np.mean(losses)), "rate": rate}
+        row: dict[str, Any] = {
+            "stage": self.stage.name,
+            "epoch": epoch + 1,
+            "loss": float(np.mean(losses)),
+            "rate": rate,
+        }
         row["seconds"] = time.perf_counter() - start
         row["loader_seconds"] = loading
         if self.valid is not None:
@@ -379,7 +418,9 @@ def make_loader(
     )
 
 
-def _collect(network: Network, samples: Samples, run: Any, width: int, flip: bool, workers: int, title: str | None, batch: int) -> FloatArray:
+def _collect(
+    network: Network, samples: Samples, run: Any, width: int, flip: bool, workers: int, title: str | None, batch: int
+) -> FloatArray:
     loader = make_loader(samples, network, batch=min(batch, len(samples)), workers=workers, shuffle=False)
     out = np.empty((len(samples), width), np.float32)
     loader.start(0, mirror=flip)
@@ -390,12 +431,28 @@ def _collect(network: Network, samples: Samples, run: Any, width: int, flip: boo
     return out
 
 
-def features_of(network: Network, samples: Samples, *, flip: bool = False, workers: int = 1, progress: str | None = None, batch: int = 64) -> FloatArray:
+def features_of(
+    network: Network,
+    samples: Samples,
+    *,
+    flip: bool = False,
+    workers: int = 1,
+    progress: str | None = None,
+    batch: int = 64,
+) -> FloatArray:
     """Features (n, c) of all samples, mirrored where ``flip``; ``progress`` titles a bar."""
     width = network._core.features(np.zeros((1, network.input_size, network.input_size, 3), np.uint8)).shape[1]
     return _collect(network, samples, network.features, width, flip, workers, progress, batch)
 
 
-def logits_of(network: Network, samples: Samples, *, flip: bool = False, workers: int = 1, progress: str | None = None, batch: int = 64) -> FloatArray:
+def logits_of(
+    network: Network,
+    samples: Samples,
+    *,
+    flip: bool = False,
+    workers: int = 1,
+    progress: str | None = None,
+    batch: int = 64,
+) -> FloatArray:
     """Logits (n, k) of all samples."""
     return _collect(network, samples, network.forward, len(network.label_names), flip, workers, progress, batch)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import facsnet as fn
 import numpy as np
 import pytest
+
+import facsnet as fn
 from facsnet import _core
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -29,7 +30,13 @@ def make(name: str) -> tuple[fn.Network, dict[str, np.ndarray]]:
     golden["x"] = golden["x"].astype(np.float32)
     size = golden["x"].shape[1]
     network = fn.Network(
-        "mobilenet_v1", labels=golden["y"].shape[1], width=0.0625, input_size=size, padding=name.rsplit("_", 1)[1], dropout=0.0, threads=2
+        "mobilenet_v1",
+        labels=golden["y"].shape[1],
+        width=0.0625,
+        input_size=size,
+        padding=name.rsplit("_", 1)[1],
+        dropout=0.0,
+        threads=2,
     )
     network.load_state_dict({k.removeprefix("state."): v for k, v in golden.items() if k.startswith("state.")})
     return network, golden
@@ -79,7 +86,17 @@ def test_ten_steps(kind: str) -> None:
     optimiser, rate = OPTIMISERS[kind]
     y = golden["y"]
     trainer = _core.StageTrainer(
-        network._core, "stem", False, False, rate, fn.Loss("bce")._specification(), optimiser.row(), fn.Schedule().row(1), None, len(y), 0
+        network._core,
+        "stem",
+        False,
+        False,
+        rate,
+        fn.Loss("bce")._specification(),
+        optimiser.row(),
+        fn.Schedule().row(1),
+        None,
+        len(y),
+        0,
     )
     losses = [trainer.step(golden["x"], y, np.ones_like(y), 0.0)[0] for _ in range(10)]
     # float32 rounding grows from step to step

@@ -10,10 +10,11 @@ import sys
 import zlib
 from pathlib import Path
 
-import facsnet as fn
 import numpy as np
 import pytest
 from PIL import Image
+
+import facsnet as fn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fuzz"))
 from make_image_corpus import pattern, write_corpus

@@ -6,9 +6,10 @@ import os
 import threading
 from pathlib import Path
 
-import facsnet as fn
 import numpy as np
 import pytest
+
+import facsnet as fn
 
 RUNGS = ["ref", "generic", "blas", "avx2", "avx512"]
 
@@ -21,7 +22,10 @@ def small(**options: object) -> fn.Network:
 def photos(folder: Path, names: np.ndarray) -> np.ndarray:
     from PIL import Image
 
-    pictures = [Image.open(folder / "photos" / name).convert("RGB").resize((224, 224), Image.Resampling.BILINEAR) for name in names]
+    pictures = [
+        Image.open(folder / "photos" / name).convert("RGB").resize((224, 224), Image.Resampling.BILINEAR)
+        for name in names
+    ]
     return np.stack([np.asarray(p) for p in pictures])
 
 
@@ -36,7 +40,9 @@ def shared() -> Path:
 @pytest.mark.parametrize("threads", [1, 2, 7])
 @pytest.mark.parametrize("rung", RUNGS)
 @pytest.mark.parametrize(("name", "width"), [("mobilenet_v1_0.25_224", 0.25), ("mobilenet_v1_1.0_224", 1.0)])
-def test_public_checkpoints(shared: Path, name: str, width: float, rung: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_public_checkpoints(
+    shared: Path, name: str, width: float, rung: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if rung == "ref" and (width == 1.0 and threads > 1):
         pytest.skip("the reference kernels have one thread and take seconds")
     monkeypatch.setenv("FACS_CPU", rung)

@@ -7,9 +7,10 @@ import threading
 import time
 from pathlib import Path
 
-import facsnet as fn
 import numpy as np
 import pytest
+
+import facsnet as fn
 from facsnet import _core
 from facsnet.datasets import synthetic_faces
 from facsnet.training import features_of, logits_of
@@ -27,10 +28,14 @@ def faces() -> tuple[fn.Samples, fn.Samples]:
 
 
 def network(**options: object) -> fn.Network:
-    return fn.Network("mobilenet_v1", **{"labels": LABELS, "width": 0.25, "input_size": 64, "seed": 1, "threads": 2, **options})
+    return fn.Network(
+        "mobilenet_v1", **{"labels": LABELS, "width": 0.25, "input_size": 64, "seed": 1, "threads": 2, **options}
+    )
 
 
-def fit(train: fn.Samples, valid: fn.Samples | None, stages: list[fn.Stage], **options: object) -> tuple[fn.Network, fn.History]:
+def fit(
+    train: fn.Samples, valid: fn.Samples | None, stages: list[fn.Stage], **options: object
+) -> tuple[fn.Network, fn.History]:
     net = network()
     history = fn.Trainer(net, stages=stages, **{"batch_size": 32, "progress": False, **options}).fit(train, valid)
     return net, history
@@ -39,7 +44,13 @@ def fit(train: fn.Samples, valid: fn.Samples | None, stages: list[fn.Stage], **o
 def test_two_stages(faces: tuple[fn.Samples, fn.Samples]) -> None:
     train, valid = faces
     net, history = fit(train, valid, list(fn.two_stage(head_epochs=3, finetune_epochs=2, finetune_rate=1e-3)))
-    assert [(r["stage"], r["epoch"]) for r in history.rows] == [("head", 1), ("head", 2), ("head", 3), ("finetune", 1), ("finetune", 2)]
+    assert [(r["stage"], r["epoch"]) for r in history.rows] == [
+        ("head", 1),
+        ("head", 2),
+        ("head", 3),
+        ("finetune", 1),
+        ("finetune", 2),
+    ]
     assert set(history.best) == {"head", "finetune"}
     assert any("cached" in note for note in history.notes)
     assert history.rows[2]["loss"] < history.rows[0]["loss"]
@@ -57,7 +68,11 @@ def test_it_overfits(faces: tuple[fn.Samples, fn.Samples]) -> None:
 
 
 def test_same_seed_same_bytes(faces: tuple[fn.Samples, fn.Samples]) -> None:
-    stages = list(fn.two_stage(head_epochs=1, finetune_epochs=1, augmentation=fn.Augmentation(crop=0.8, rotation=10, brightness=0.2)))
+    stages = list(
+        fn.two_stage(
+            head_epochs=1, finetune_epochs=1, augmentation=fn.Augmentation(crop=0.8, rotation=10, brightness=0.2)
+        )
+    )
     results = []
     for workers in (1, 3):
         net, _ = fit(*faces, stages, workers=workers)
@@ -86,7 +101,17 @@ def test_head_on_images_equals_head_on_features(faces: tuple[fn.Samples, fn.Samp
     for on_features in (True, False):
         net = network(dropout=0.0)
         core = _core.StageTrainer(
-            net._core, "head", on_features, False, 1e-2, fn.Loss("bce")._specification(), fn.Optimiser().row(), fn.Schedule().row(1), None, 32, 0
+            net._core,
+            "head",
+            on_features,
+            False,
+            1e-2,
+            fn.Loss("bce")._specification(),
+            fn.Optimiser().row(),
+            fn.Schedule().row(1),
+            None,
+            32,
+            0,
         )
         data = net.features(x) if on_features else x
         results.append([core.step(data, y, mask, 0.0)[0] for _ in range(5)])
@@ -163,7 +188,9 @@ def test_features_and_logits_of_files(faces: tuple[fn.Samples, fn.Samples], tmp_
     net = network()
     assert (features_of(net, files) == features_of(net, train)).all()
     mirrored = logits_of(net, files, flip=True)
-    np.testing.assert_allclose(mirrored, net.forward(np.ascontiguousarray(np.asarray(train.images)[:, :, ::-1])), atol=1e-5)
+    np.testing.assert_allclose(
+        mirrored, net.forward(np.ascontiguousarray(np.asarray(train.images)[:, :, ::-1])), atol=1e-5
+    )
 
 
 def test_refusals(faces: tuple[fn.Samples, fn.Samples]) -> None:
@@ -190,7 +217,17 @@ def test_refusals(faces: tuple[fn.Samples, fn.Samples]) -> None:
 def test_an_exploding_step_is_not_taken(faces: tuple[fn.Samples, fn.Samples]) -> None:
     net = network()
     core = _core.StageTrainer(
-        net._core, "stem", False, False, 1e-3, fn.Loss("bce")._specification(), fn.Optimiser().row(), fn.Schedule().row(1), None, 4, 0
+        net._core,
+        "stem",
+        False,
+        False,
+        1e-3,
+        fn.Loss("bce")._specification(),
+        fn.Optimiser().row(),
+        fn.Schedule().row(1),
+        None,
+        4,
+        0,
     )
     before = {k: v.copy() for k, v in net.parameters().items() if "running" not in k}
     x = np.full((4, 64, 64, 3), 3e38, np.float32)
