@@ -40,12 +40,14 @@ def synthetic_faces(
     n : int
         How many; 150 kB of memory each.
     seed : int
+        0 to 2**64 - 1.
     subjects : int
         How many different people, DISFA's 27 by default; face i shows subject i mod ``subjects``.
     task : {"action_units", "attributes"}
         ``"attributes"``: sixteen other labels at even rates (glasses, gaze, closed eyes, ...), every
         face a subject of its own; the task that the small backbone in the package was trained on.
     threads : int, optional
+        1 to 1024, by default one per processor; the faces do not depend on it.
 
     Returns
     -------
@@ -59,6 +61,10 @@ def synthetic_faces(
     """
     if task not in _TASKS:
         raise ValueError(f"task is {task!r}, want 'action_units' or 'attributes'")
+    _check_range("seed", seed, 0, 2**64 - 1)
+    _check_range("subjects", subjects, 1, 2**31 - 1)
+    if threads is not None:
+        _check_range("threads", threads, 1, 1024)
     pixels, labels, ids = _core.draw_faces(n, seed, subjects, _TASKS[task], threads or 0)
     names = ACTION_UNITS if task == "action_units" else ATTRIBUTES
     return Samples.from_arrays(pixels, labels, label_names=names, subject=[f"S{i:02d}" for i in ids])
@@ -88,5 +94,15 @@ def draw_expression(
         values = [intensities.get(name, 0.0) for name in ACTION_UNITS]
     else:
         values = [float(v) for v in intensities]
+    for name, value in zip(ACTION_UNITS, values, strict=False):
+        if not 0 <= value <= 1:
+            raise ValueError(f"intensity of {name} is {value}, want 0 to 1")
+    _check_range("subject", subject, 0, 2**20 - 1)
+    _check_range("seed", seed, 0, 2**64 - 1)
     face: npt.NDArray[np.uint8] = _core.draw_expression(seed, subject, np.asarray(values, np.float64))
     return face
+
+
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name} is {value}, want {low} to {high}")
