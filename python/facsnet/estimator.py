@@ -184,7 +184,7 @@ class AUClassifier:
     def _scores(self, samples: Samples) -> FloatArray:
         logits = logits_of(self.network, samples)
         if self.flip_average:
-            logits = (logits + logits_of(self.network, samples, flip=True)) / 2
+            logits = (logits + logits_of(self.network, samples, flip=True)) * np.float32(0.5)
         return _core.sigmoid(logits)
 
     def evaluate(self, test: Samples, *, allow_training_subjects: bool = False) -> Report:
@@ -229,7 +229,7 @@ class AUClassifier:
         x = self._pixels(images)
         logits = self.network.forward(x)
         if self.flip_average:
-            logits = (logits + self.network.forward(np.ascontiguousarray(x[:, :, ::-1]))) / 2
+            logits = (logits + self.network.forward(np.ascontiguousarray(x[:, :, ::-1]))) * np.float32(0.5)
         return _core.sigmoid(logits)
 
     def predict(self, images: npt.ArrayLike | Sequence[str | os.PathLike[str]]) -> npt.NDArray[np.bool_]:
