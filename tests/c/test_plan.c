@@ -1,0 +1,182 @@
+#include "check.h"
+
+#include "core/rng.h"
+#include "graph/plan_internal.h"
+#include "nets/network.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Properties of plans: no two live buffers overlap, and what a plan computes does not depend
+ * on how it keeps, splits or places things. */
+
+static void check_no_overlap(const facs_buffer *buffers, int count, size_t peak)
+{
+    int clashes = 0;
+    for (int i = 0; i < count; i++) {
+        const facs_buffer *a = &buffers[i];
+        if (a->end < a->begin) continue;
+        clashes += a->offset + a->bytes > peak;
+        for (int j = 0; j < i; j++) {
+            const facs_buffer *b = &buffers[j];
+            const int live = b->end >= b->begin && a->begin <= b->end && b->begin <= a->end;
+            clashes +=
+                live && a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
+        }
+    }
+    CHECK(clashes == 0);
+}
+
+static void test_placing(void)
+{
+    enum { COUNT = 60 };
+    facs_rng rng = facs_rng_stream(1, FACS_RNG_SHUFFLE, 0, 0);
+    for (int round = 0; round < 50; round++) {
+        facs_buffer buffers[COUNT];
+        size_t most = 0, live[101] = {0};
+        for (int i = 0; i < COUNT; i++) {
+            const int begin = (int)facs_rng_below(&rng, 100);
+            buffers[i] = (facs_buffer){.bytes = 64 * (1 + (size_t)facs_rng_below(&rng, 50)),
+                                       .begin = begin,
+                                       .end = begin - 1 + (int)facs_rng_below(&rng, 20)};
+            for (int t = buffers[i].begin; t <= buffers[i].end && t <= 100; t++)
+                live[t] += buffers[i].bytes;
+        }
+        for (int t = 0; t <= 100; t++) most = live[t] > most ? live[t] : most;
+        const size_t peak = facs_plan_place(buffers, COUNT);
+        check_no_overlap(buffers, COUNT, peak);
+        CHECK(peak >= most);
+        CHECK(peak <= 2 * most);
+    }
+}
+
+enum { SIDE = 64, IMAGES = 3, LABELS = 2 };
+
+static facs_network *make_network(void)
+{
+    const facs_network_options options = {.input_size = SIDE,
+                                          .labels = LABELS,
+                                          .width = 0.25,
+                                          .padding = FACS_PADDING_SAME,
+                                          .activation = {0, 6},
+                                          .epsilon = 1e-3,
+                                          .dropout = 0.2};
+    facs_network *network;
+    CHECK_OK(facs_network_create(&network, "mobilenet_v1", &options, 5));
+    return network;
+}
+
+static facs_plan_options training_options(const facs_network *network)
+{
+    return (facs_plan_options){.first = network->input,
+                               .last = network->logits,
+                               .mode = FACS_MODE_TRAIN,
+                               .batch = IMAGES,
+                               .threads = 2,
+                               .lanes = 1};
+}
+
+static facs_real input[IMAGES * SIDE * SIDE * 3];
+
+/* Gradients of all parameters for a fixed input and dlogits; the caller frees them. */
+static facs_real *gradients_of(const facs_network *network, const facs_kernels *kernels,
+                               int keep)
+{
+    facs_plan_options options = training_options(network);
+    const facs_source source = {.numbers = input};
+    const size_t bytes = (size_t)network->graph.parameter_numbers * sizeof(facs_real);
+    facs_real *gradients = calloc(1, bytes), *parameters = malloc(bytes);
+    facs_plan *plan;
+    size_t measured;
+
+    memcpy(parameters, network->parameters, bytes);
+    options.keep = keep;
+    CHECK_OK(facs_plan_create(&plan, &network->graph, kernels, &options));
+    CHECK_OK(facs_plan_measure(&measured, &network->graph, kernels, &options));
+    CHECK(measured == facs_plan_bytes(plan));
+    check_no_overlap(plan->buffers, plan->buffer_count, plan->lane_bytes - plan->scratch_bytes);
+    facs_plan_bind(plan, parameters, gradients);
+    facs_plan_prepare(plan);
+    facs_plan_load(plan, &source, IMAGES);
+    facs_plan_forward(plan, IMAGES, 3, 1);
+    facs_tensor dy = facs_plan_gradient(plan, network->logits, IMAGES);
+    for (int i = 0; i < IMAGES * LABELS; i++) dy.data[i] = (facs_real)(i - 2);
+    facs_plan_backward(plan);
+    facs_plan_free(plan);
+    free(parameters);
+    return gradients;
+}
+
+static void test_replay_equals_keeping(const facs_network *network, const facs_kernels *kernels)
+{
+    const size_t bytes = (size_t)network->graph.parameter_numbers * sizeof(facs_real);
+    facs_plan_options options = training_options(network);
+    facs_real *replayed = gradients_of(network, kernels, 0);
+    facs_real *kept = gradients_of(network, kernels, 1);
+    size_t small, large;
+
+    CHECK(memcmp(replayed, kept, bytes) == 0);
+    CHECK_OK(facs_plan_measure(&small, &network->graph, kernels, &options));
+    options.keep = 1;
+    CHECK_OK(facs_plan_measure(&large, &network->graph, kernels, &options));
+    CHECK(small < large);
+    free(replayed);
+    free(kept);
+}
+
+static void test_lanes_and_chunks(const facs_network *network, const facs_kernels *kernels)
+{
+    const facs_source source = {.numbers = input};
+    facs_real wanted[IMAGES * LABELS], found[IMAGES * LABELS];
+    for (int variant = 0; variant < 6; variant++) {
+        const facs_plan_options options = {.first = network->input,
+                                           .last = network->logits,
+                                           .boundary = network->graph.count,
+                                           .mode = FACS_MODE_INFER,
+                                           .batch = 1 + variant % 3,
+                                           .threads = 2,
+                                           .lanes = 1 + variant / 3};
+        facs_plan *plan;
+        CHECK_OK(facs_plan_create(&plan, &network->graph, kernels, &options));
+        facs_plan_bind(plan, network->parameters, NULL);
+        facs_plan_prepare(plan);
+        facs_plan_infer(plan, &source, IMAGES, variant ? found : wanted);
+        CHECK(!variant || memcmp(found, wanted, sizeof found) == 0);
+        facs_plan_free(plan);
+    }
+}
+
+static void test_refusals(const facs_network *network, const facs_kernels *kernels)
+{
+    facs_plan_options options = training_options(network);
+    facs_plan *plan;
+
+    options.batch = 0;
+    CHECK_STATUS(facs_plan_create(&plan, &network->graph, kernels, &options), FACS_E_ARG);
+    options = training_options(network);
+    options.last = network->graph.count;
+    CHECK_STATUS(facs_plan_create(&plan, &network->graph, kernels, &options), FACS_E_ARG);
+    options = training_options(network);
+    options.lanes = 2;
+    CHECK_STATUS(facs_plan_create(&plan, &network->graph, kernels, &options), FACS_E_ARG);
+    options = training_options(network);
+    options.batch = INT64_C(1) << 50;
+    CHECK_STATUS(facs_plan_create(&plan, &network->graph, kernels, &options), FACS_E_OOM);
+    CHECK(plan == NULL);
+}
+
+int main(void)
+{
+    facs_network *network = make_network();
+    facs_kernels kernels;
+
+    CHECK(facs_kernels_select(&kernels, NULL));
+    for (int i = 0; i < IMAGES * SIDE * SIDE * 3; i++)
+        input[i] = (facs_real)(i * 31 % 101) / 50 - 1;
+    test_placing();
+    test_replay_equals_keeping(network, &kernels);
+    test_lanes_and_chunks(network, &kernels);
+    test_refusals(network, &kernels);
+    facs_network_free(network);
+    return check_report("plan");
+}
