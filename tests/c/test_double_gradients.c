@@ -117,8 +117,8 @@ static double difference(subject *s, const facs_real *original, int64_t index, i
     return slope[1];
 }
 
-/* Compares about twelve numbers of every trained parameter of the trained nodes. */
-static void check_gradients(subject *s, const char *name, int boundary)
+/* Compares about `samples` numbers of every trained parameter of the trained nodes. */
+static void check_gradients(subject *s, const char *name, int boundary, int samples)
 {
     const size_t bytes = (size_t)s->graph.parameter_numbers * sizeof(facs_real);
     double worst = 0;
@@ -179,7 +179,7 @@ static void test_convolutions(facs_padding padding)
         x = facs_build_conv(&b, "conv", x, cases[i][0], cases[i][1], cases[i][2], cases[i][3],
                             0);
         finish(&s, &b, classify(&b, x), FACS_LOSS_BCE, FACS_MODE_TRAIN, 0, 0);
-        check_gradients(&s, "convolution", 0);
+        check_gradients(&s, "convolution", 0, 8);
         release(&s);
     }
 }
@@ -224,7 +224,7 @@ static void test_graph(const char *name, int (*build)(facs_builder *, int), facs
     x = facs_build_dropout(&b, "dropout", x, 0.3);
     x = facs_build_conv(&b, "classifier", x, LABELS, 1, 1, 1, 1);
     finish(&s, &b, x, kind, mode, 0, keep);
-    check_gradients(&s, name, 0);
+    check_gradients(&s, name, 0, 4);
     release(&s);
 }
 
@@ -247,7 +247,7 @@ static void test_network(const char *block, facs_mode mode, facs_loss_kind kind)
     s.first = net->input;
     const int start = facs_graph_block_start(&s.graph, facs_graph_find_block(&s.graph, block));
     finish(&s, &b, net->logits, kind, mode, start, 0);
-    check_gradients(&s, block, start);
+    check_gradients(&s, block, start, 2);
     memset(&net->graph, 0, sizeof net->graph);
     facs_network_free(net);
     release(&s);
