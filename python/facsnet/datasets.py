@@ -14,7 +14,7 @@ import numpy.typing as npt
 from facsnet import _core
 from facsnet.samples import Samples
 
-__all__ = ["ACTION_UNITS", "ATTRIBUTES", "draw_expression", "synthetic_faces"]
+__all__ = ["ACTION_UNITS", "ATTRIBUTES", "draw_expression", "render_faces", "synthetic_faces"]
 
 _TASKS = {"action_units": 0, "attributes": 1}
 
@@ -59,6 +59,35 @@ def synthetic_faces(
     ValueError
         An argument is out of its range.
     """
+    pixels, labels, subject, names = render_faces(n, seed, subjects=subjects, task=task, threads=threads)
+    return Samples.from_arrays(pixels, labels, label_names=names, subject=subject)
+
+
+def render_faces(
+    n: int, seed: int = 0, *, subjects: int = 27, task: str = "action_units", threads: int | None = None
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], list[str], tuple[str, ...]]:
+    """The arrays that `synthetic_faces` makes its samples of.
+
+    Parameters
+    ----------
+    n, seed, subjects, task, threads
+        As of `synthetic_faces`.
+
+    Returns
+    -------
+    images : uint8 array (n, 224, 224, 3)
+    labels : float32 array (n, k)
+        0 or 1.
+    subjects : list of str
+        Who is on each face.
+    names : tuple of str
+        `ACTION_UNITS` or `ATTRIBUTES`.
+
+    Raises
+    ------
+    ValueError
+        An argument is out of its range.
+    """
     if task not in _TASKS:
         raise ValueError(f"task is {task!r}, want 'action_units' or 'attributes'")
     _check_range("seed", seed, 0, 2**64 - 1)
@@ -67,7 +96,7 @@ def synthetic_faces(
         _check_range("threads", threads, 1, 1024)
     pixels, labels, ids = _core.draw_faces(n, seed, subjects, _TASKS[task], threads or 0)
     names = ACTION_UNITS if task == "action_units" else ATTRIBUTES
-    return Samples.from_arrays(pixels, labels, label_names=names, subject=[f"S{i:02d}" for i in ids])
+    return pixels, labels, [f"S{i:02d}" for i in ids], names
 
 
 def draw_expression(

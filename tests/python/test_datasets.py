@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import facsnet as fn
-from facsnet.datasets import ACTION_UNITS, ATTRIBUTES, draw_expression, synthetic_faces
+from facsnet.datasets import ACTION_UNITS, ATTRIBUTES, draw_expression, render_faces, synthetic_faces
 
 
 def test_samples() -> None:
@@ -45,6 +45,16 @@ def test_attributes() -> None:
     # every label has positives and negatives enough to be learnt
     assert rates.min() > 0.05
     assert rates.max() < 0.75
+
+
+def test_arrays() -> None:
+    images, labels, subjects, names = render_faces(7, 4, subjects=3)
+    samples = synthetic_faces(7, seed=4, subjects=3)
+    np.testing.assert_array_equal(images, np.asarray(samples.images))
+    np.testing.assert_array_equal(labels, samples.labels)
+    assert labels.dtype == np.float32
+    assert subjects == ["S00", "S01", "S02", "S00", "S01", "S02", "S00"]
+    assert names == ACTION_UNITS
 
 
 def test_subjects_can_be_split() -> None:
