@@ -130,11 +130,13 @@ def _read_samples(options: argparse.Namespace, labels: Sequence[str] | None = No
     )
 
 
-def _write_report(report: Report, folder: Path, title: str) -> dict[str, Path]:
+def _write_report(report: Report, folder: Path, title: str) -> Path:
+    """scores.csv, report.html, pr.png and f1.png; returns the page."""
     folder.mkdir(parents=True, exist_ok=True)
     report.to_csv(folder / "scores.csv")
     report.save_html(folder / "report.html", title=title)
-    return {"scores": folder / "scores.csv", "report": folder / "report.html"}
+    report.save_plots(folder)
+    return folder / "report.html"
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -153,12 +155,12 @@ def _demo(options: argparse.Namespace) -> None:
     )
     detector.fit(train)
     report = detector.evaluate(test)
-    written = _write_report(report, options.out, "facsnet demo")
+    page = _write_report(report, options.out, "facsnet demo")
     detector.save(options.out / "model.safetensors")
     detector.history_.to_frame().to_csv(options.out / "history.csv", index=False)
     print(report)
     print(f"model: {options.out / 'model.safetensors'}")
-    print(f"report: {written['report']}")
+    print(f"report: {page}")
     print(f"{time.perf_counter() - start:.0f} seconds")
 
 
@@ -214,7 +216,7 @@ def _train(options: argparse.Namespace) -> None:
     if test is not None:
         report = detector.evaluate(test)
         print(report)
-        print(f"report: {_write_report(report, options.out, f'{options.csv.name}, {options.loss}')['report']}")
+        print(f"report: {_write_report(report, options.out, f'{options.csv.name}, {options.loss}')}")
     print(f"model: {options.out / 'model.safetensors'}")
 
 
@@ -224,7 +226,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     report = detector.evaluate(samples, allow_training_subjects=options.allow_training_subjects)
     print(report)
     if options.out:
-        print(f"report: {_write_report(report, options.out, options.csv.name)['report']}")
+        print(f"report: {_write_report(report, options.out, options.csv.name)}")
 
 
 def _images(paths: Sequence[Path]) -> list[Path]:

@@ -252,6 +252,21 @@ class Report:
 
     # --- pictures
 
+    def save_plots(self, folder: str | os.PathLike[str], *, dpi: int = 110) -> None:
+        """Write pr.png and f1.png into a folder, without a display."""
+        _need("matplotlib", "plots")
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure()
+        FigureCanvasAgg(figure)
+        self._draw_pr(figure)
+        figure.savefig(Path(folder) / "pr.png", dpi=dpi)
+        bars = Figure(figsize=(7, self._f1_height()), layout="constrained")
+        FigureCanvasAgg(bars)
+        self.plot_f1(bars.add_subplot())
+        bars.savefig(Path(folder) / "f1.png", dpi=dpi)
+
     def plot_pr(self, ax: Axes | None = None) -> Any:
         """Plot precision against recall per label.
 
