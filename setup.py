@@ -35,6 +35,8 @@ class BuildExt(build_ext):
         if blas.library:
             library = Path(self.get_ext_fullpath(ext.name)).parent / BLAS_NAME
             copy_private(blas.library, library)
+            if blas.licence:
+                shutil.copy2(blas.licence, library.with_suffix(".LICENSE"))
             ext.extra_link_args += [str(library), "-Wl,-rpath,$ORIGIN"]
         print(f"facsnet: BLAS {blas.kind}")
         self.force = True  # objects are checked one by one below
@@ -82,10 +84,9 @@ class BuildExt(build_ext):
     def copy_extensions_to_source(self) -> None:
         super().copy_extensions_to_source()
         for ext in self.extensions:
-            built = Path(self.build_lib, *ext.name.split(".")[:-1], BLAS_NAME)
-            if built.exists():
-                package = self.get_finalized_command("build_py").get_package_dir("facsnet")
-                target = Path(package, BLAS_NAME)
+            package = self.get_finalized_command("build_py").get_package_dir("facsnet")
+            for built in Path(self.build_lib, *ext.name.split(".")[:-1]).glob(Path(BLAS_NAME).stem + ".*"):
+                target = Path(package, built.name)
                 target.unlink(missing_ok=True)
                 shutil.copy2(built, target)
 

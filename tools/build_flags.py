@@ -26,6 +26,7 @@ BASELINE = [
     "-O3",
     "-Wall",
     "-Wextra",
+    "-Wno-missing-field-initializers",  # clang, of the {NULL} that ends CPython's tables
     "-fvisibility=hidden",
     "-fopenmp",
     "-ffp-contract=fast",
@@ -63,12 +64,16 @@ HEADERS = {"stb/stb_image.h": "libstb-dev", "omp.h": "libgomp (gcc) or libomp-de
 
 @dataclass
 class Blas:
-    """How to compile and link against a BLAS; `library` is a shared object to ship beside the extension."""
+    """How to compile and link against a BLAS.
+
+    `library` is a shared object to ship beside the extension, `licence` the text that goes with it.
+    """
 
     kind: str
     compile_flags: list[str] = field(default_factory=list)
     link_flags: list[str] = field(default_factory=list)
     library: Path | None = None
+    licence: Path | None = None
 
 
 def unit_flags(source: str | Path) -> list[str]:
@@ -115,7 +120,9 @@ def _wheel_blas() -> Blas | None:
     library = root / "lib" / "libscipy_openblas.so"
     if not library.exists():
         return None
-    return Blas("wheel", ["-DFACS_BLAS_PREFIXED", f"-I{root / 'include'}"], [], library)
+    licences = sorted(root.parent.glob("scipy_openblas32-*.dist-info/**/LICENSE*"))
+    licence = licences[0] if licences else None
+    return Blas("wheel", ["-DFACS_BLAS_PREFIXED", f"-I{root / 'include'}"], [], library, licence)
 
 
 def _system_blas() -> Blas | None:

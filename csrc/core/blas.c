@@ -12,7 +12,13 @@
 
 int facs_blas_available(void)
 {
+#    ifdef FACS_BLAS_PREFIXED
     return 1;
+#    else
+    /* A shared BLAS with a thread pool of its own would start it inside each of our workers,
+     * and its size is not ours to set. */
+    return openblas_get_parallel() != OPENBLAS_THREAD || openblas_get_num_threads() == 1;
+#    endif
 }
 
 const char *facs_blas_name(void)

@@ -1,8 +1,9 @@
 #ifndef FACS_CORE_BLAS_H
 #define FACS_CORE_BLAS_H
 
-/* The only place of cblas.h. Without a BLAS at build time facs_blas_available is 0 and
- * nothing calls facs_blas_gemm. */
+/* The only place of cblas.h. facs_blas_available is 0 without a BLAS at build time, and
+ * where the system's BLAS has more than one thread of its own; then nothing calls
+ * facs_blas_gemm. */
 
 int facs_blas_available(void);
 

@@ -2,6 +2,7 @@
 # Runs C test programs, prints the closing line of each and the sum of all. The whole output
 # of a program is shown when it fails. Status 1 when one failed.
 passed=0 failed=0
+export OPENBLAS_NUM_THREADS=1 # our own workers call it
 for program in "$@"; do
     output=$(timeout "${FACS_TEST_SECONDS:-600}" "$program" 2>&1)
     status=$?

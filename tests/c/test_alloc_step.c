@@ -68,7 +68,8 @@ static const facs_stage stage = {
     .schedule = {.kind = FACS_SCHEDULE_COSINE, .epochs = 4, .period = 1},
     .loss = FACS_LOSS_PR,
     .loss_options = {.epsilon = 1e-7f, .bce_weight = 0.1f},
-    .optimiser = {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .clip_norm = 1, .average_decay = 0.9},
+    .optimiser =
+        {.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .clip_norm = 1, .average_decay = 0.9},
 };
 
 static facs_status make(facs_session **session, facs_trainer **trainer)

@@ -113,7 +113,8 @@ static void test_features_equal_images(void)
         facs_training_batch batch = images;
         facs_trainer *trainer;
 
-        CHECK_OK(facs_session_infer(session, FACS_STRETCH_FEATURES, pixels, NULL, BATCH, features));
+        CHECK_OK(
+            facs_session_infer(session, FACS_STRETCH_FEATURES, pixels, NULL, BATCH, features));
         if (cached) batch.pixels = NULL, batch.numbers = features;
         stage.on_features = cached;
         CHECK_OK(facs_trainer_create(&trainer, session, &stage, BATCH, 1));

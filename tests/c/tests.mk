@@ -17,7 +17,7 @@ include $(FLAGS)
 
 CFLAGS := $(FACS_BASELINE) $(FACS_EXTRA) -g -Icsrc -Itests/c -MMD -MP
 ifeq ($(VARIANT),asan)
-CFLAGS += $(FACS_SANITIZER) -O1
+CFLAGS += $(FACS_SANITIZER) -O2
 endif
 WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=posix_memalign,--wrap=free
 
