@@ -25,7 +25,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = []
     for i, image in enumerate(drawn.images):
         Image.fromarray(fn.resize_image(image, 64, 64)).save(root / f"{i:03d}.png")
-        rows.append({"image": f"{i:03d}.png", "subject": drawn.subjects[i], **dict(zip(LABELS, drawn.labels[i], strict=True))})
+        rows.append(
+            {"image": f"{i:03d}.png", "subject": drawn.subjects[i], **dict(zip(LABELS, drawn.labels[i], strict=True))}
+        )
     pd.DataFrame(rows).to_csv(root / "labels.csv", index=False)
     (root / "broken.jpg").write_bytes(b"\xff\xd8\xff not a picture")
     return root
@@ -116,9 +118,26 @@ def test_weights_that_ship() -> None:
 
 def test_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, table = tmp_path / "run", str(folder / "labels.csv")
-    options = ["--input-size", "64", "--head-epochs", "1", "--finetune-epochs", "1", "--batch-size", "32", "--test", "0.3"]
+    options = [
+        "--input-size",
+        "64",
+        "--head-epochs",
+        "1",
+        "--finetune-epochs",
+        "1",
+        "--batch-size",
+        "32",
+        "--test",
+        "0.3",
+    ]
     assert main(["train", table, "--out", str(run), *options]) == 0
-    assert {p.name for p in run.iterdir()} >= {"config.json", "model.safetensors", "history.csv", "report.html", "scores.csv"}
+    assert {p.name for p in run.iterdir()} >= {
+        "config.json",
+        "model.safetensors",
+        "history.csv",
+        "report.html",
+        "scores.csv",
+    }
     assert json.loads((run / "config.json").read_text())["head_epochs"] == 1
     assert len(pd.read_csv(run / "history.csv")) == 2
     assert main(["train", table, "--out", str(run), *options]) == 1

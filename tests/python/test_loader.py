@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import facsnet as fn
 import numpy as np
 import pytest
-from facsnet import _core
 from PIL import Image
+
+import facsnet as fn
+from facsnet import _core
 
 N = 23
 IMAGES = np.random.default_rng(0).integers(0, 256, (N, 20, 17, 3), dtype=np.uint8)
@@ -61,11 +62,18 @@ def test_order() -> None:
     assert epoch(loader(shuffle=False), indices=[5, 2])[3].tolist() == [5, 2]
 
 
-@pytest.mark.parametrize("augmentation", [(1.0, 0.5, 0.0, 0.0, 0.0), (1.0, 0.5, 20.0, 0.3, 0.3), (0.5, 0.5, 10.0, 0.2, 0.0)])
+@pytest.mark.parametrize(
+    "augmentation", [(1.0, 0.5, 0.0, 0.0, 0.0), (1.0, 0.5, 20.0, 0.3, 0.3), (0.5, 0.5, 10.0, 0.2, 0.0)]
+)
 def test_bytes_do_not_depend_on_workers_or_cache(files: list[str], augmentation: tuple[float, ...]) -> None:
     wanted = [epoch(loader(workers=1, augmentation=augmentation), number) for number in range(2)]
     assert (wanted[0][0] != epoch(loader())[0]).any()
-    for options in ({"workers": 5}, {"cache_bytes": 1 << 20}, {"images": None, "paths": files}, {"images": None, "paths": files, "cache_bytes": 5000}):
+    for options in (
+        {"workers": 5},
+        {"cache_bytes": 1 << 20},
+        {"images": None, "paths": files},
+        {"images": None, "paths": files, "cache_bytes": 5000},
+    ):
         source = loader(augmentation=augmentation, **options)
         for number in range(2):
             for found, expected in zip(epoch(source, number), wanted[number], strict=True):

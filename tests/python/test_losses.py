@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import facsnet as fn
 import numpy as np
 import pytest
+
+import facsnet as fn
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

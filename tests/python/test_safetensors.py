@@ -6,9 +6,10 @@ import json
 import os
 from pathlib import Path
 
-import facsnet as fn
 import numpy as np
 import pytest
+
+import facsnet as fn
 from facsnet._safetensors import read_safetensors, write_safetensors
 
 oracle = pytest.importorskip("safetensors.numpy")
@@ -32,7 +33,11 @@ def test_both_ways(tmp_path: Path) -> None:
 
 def test_bfloat16(tmp_path: Path) -> None:
     path = tmp_path / "b.safetensors"
-    raw(path, {"x": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}, np.array([0x3FC0, 0xC000], "<u2").tobytes())
+    raw(
+        path,
+        {"x": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}},
+        np.array([0x3FC0, 0xC000], "<u2").tobytes(),
+    )
     assert read_safetensors(path)[0]["x"].tolist() == [1.5, -2.0]
 
 
@@ -120,7 +125,10 @@ def row(dtype: object = "F32", shape: object = (1,), offsets: object = (0, 4), *
         ({"a": row(offsets=(0, 4))}, b"000"),
         ({"__metadata__": 3, "a": row()}, b"0000"),
         ({"__metadata__": {"k": 1}, "a": row()}, b"0000"),
-        (b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', b"0000"),
+        (
+            b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+            b"0000",
+        ),
         ({"__metadata__": {"facsnet.crc32": "no"}, "a": row()}, b"0000"),
         ({"__metadata__": {"facsnet.crc32": "{}"}, "a": row()}, b"0000"),
     ],

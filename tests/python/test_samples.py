@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import facsnet as fn
 import numpy as np
 import pandas as pd
 import pytest
+
+import facsnet as fn
 from facsnet.samples import check_disjoint
 
 
@@ -16,7 +17,10 @@ def table(n: int = 40, subjects: int = 10) -> fn.Samples:
     labels = (rng.random((n, 2)) < 0.4).astype(float)
     labels[3, 1] = np.nan
     return fn.Samples.from_arrays(
-        [f"{i}.png" for i in range(n)], labels, label_names=["AU01", "AU12"], subject=[f"S{i % subjects}" for i in range(n)]
+        [f"{i}.png" for i in range(n)],
+        labels,
+        label_names=["AU01", "AU12"],
+        subject=[f"S{i % subjects}" for i in range(n)],
     )
 
 
