@@ -3,6 +3,8 @@
 The whole job in one object is `AUClassifier`; `Samples`, `Network` and `Trainer` are its parts.
 """
 
+# first: it decides how the core's workers wait
+import facsnet._wait  # noqa: F401  isort: split
 from facsnet import datasets, losses, metrics
 from facsnet._about import about
 from facsnet._core import DeviceError, FormatError
