@@ -12,9 +12,10 @@ import json
 import math
 import mmap
 import os
-import tempfile
+import secrets
 import zlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -58,8 +59,10 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, npt.NDArra
     Returns
     -------
     tensors : dict of str to array
-        In the order of the buffer; BF16 comes as float32 (a copy).
+        In the order of the buffer; BF16 comes as float32 and what the file does not align as an
+        aligned array (copies both).
     metadata : dict of str to str
+        Without the checksums of `write_safetensors`, which are verified where there are any.
 
     Raises
     ------
@@ -69,7 +72,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, npt.NDArra
         It is not what the format wants; the message names file, tensor, found and wanted.
     """
     name = os.fspath(path)
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=_open_without_waiting) as file:
         size = os.fstat(file.fileno()).st_size
         if size < 8:
             raise FormatError(f"{name}: {size} bytes, a safetensors file has at least 8")
@@ -84,21 +87,24 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, npt.NDArra
     rows = [_check_row(name, tensor, row) for tensor, row in table.items()]
     rows.sort(key=lambda row: row[3:])
     _check_cover(name, rows, size - 8 - length)
-    tensors = {row[0]: _view(data, 8 + length, *row[1:]) for row in rows}
-    _verify(
-        name,
-        {row[0]: data[8 + length + row[3] : 8 + length + row[4]] for row in rows} if _CHECKSUMS in metadata else {},
-        metadata,
-    )
-    return tensors, metadata
+    base = 8 + length
+    if _CHECKSUMS in metadata:
+        buffer = memoryview(data)[base:]
+        _verify(name, {row[0]: buffer[row[3] : row[4]] for row in rows}, metadata.pop(_CHECKSUMS))
+    return {row[0]: _view(name, data, base, *row) for row in rows}, metadata
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Opens a pipe as well, to refuse it for its size of nothing instead of waiting for a writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _parse_header(name: str, header: bytes) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(pairs)
         if len(table) != len(pairs):
-            keys = [key for key, _ in pairs]
-            raise FormatError(f"{name}: the header has {next(k for k in keys if keys.count(k) > 1)!r} twice")
+            key = Counter(key for key, _ in pairs).most_common(1)[0][0]
+            raise FormatError(f"{name}: the header has {key!r:.80} twice")
         return table
 
     def constant(text: str) -> NoReturn:
@@ -118,9 +124,20 @@ def _parse_header(name: str, header: bytes) -> dict[str, Any]:
 
 
 def _check_metadata(name: str, metadata: Any) -> dict[str, str]:
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+    if not isinstance(metadata, dict) or not all(_is_text(k) and _is_text(v) for k, v in metadata.items()):
         raise FormatError(f"{name}: __metadata__ is not a table of strings")
     return metadata
+
+
+def _is_text(value: Any) -> bool:
+    """Whether value is a string that UTF-8 can hold: JSON can escape half a surrogate pair."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_count(value: Any) -> bool:
@@ -128,19 +145,24 @@ def _is_count(value: Any) -> bool:
 
 
 def _check_row(name: str, tensor: str, row: Any) -> tuple[str, str, tuple[int, ...], int, int]:
+    if not _is_text(tensor):
+        raise FormatError(f"{name}: tensor {tensor!r:.80}: its name is not text")
     if not isinstance(row, dict) or set(row) != {"dtype", "shape", "data_offsets"}:
-        raise FormatError(f"{name}: tensor {tensor!r}: want dtype, shape and data_offsets, found {row!r:.80}")
+        raise FormatError(f"{name}: tensor {tensor!r:.80}: want dtype, shape and data_offsets, found {row!r:.80}")
     dtype, shape, offsets = row["dtype"], row["shape"], row["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _DTYPES:
-        raise FormatError(f"{name}: tensor {tensor!r}: dtype {dtype!r:.40} is not known")
+        raise FormatError(f"{name}: tensor {tensor!r:.80}: dtype {dtype!r:.40} is not known")
     if not isinstance(shape, list) or len(shape) > 32 or not all(_is_count(n) for n in shape):
-        raise FormatError(f"{name}: tensor {tensor!r}: shape {shape!r:.80} is not a list of sizes")
+        raise FormatError(f"{name}: tensor {tensor!r:.80}: shape {shape!r:.80} is not a list of sizes")
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(_is_count(n) for n in offsets):
-        raise FormatError(f"{name}: tensor {tensor!r}: data_offsets {offsets!r:.80} are not two byte offsets")
+        raise FormatError(f"{name}: tensor {tensor!r:.80}: data_offsets {offsets!r:.80} are not two byte offsets")
+    # NumPy refuses what would not fit in memory even where another side of 0 makes it empty
+    if math.prod(max(side, 1) for side in shape) * _DTYPES[dtype].itemsize >= 1 << 63:
+        raise FormatError(f"{name}: tensor {tensor!r:.80}: shape {shape!r:.80} is too large")
     wanted = math.prod(shape) * _DTYPES[dtype].itemsize
     if offsets[1] - offsets[0] != wanted:
         raise FormatError(
-            f"{name}: tensor {tensor!r}: {offsets[1] - offsets[0]} bytes, its shape {shape} of {dtype} wants {wanted}"
+            f"{name}: tensor {tensor!r:.80}: {offsets[1] - offsets[0]} bytes, its shape {shape} of {dtype} wants {wanted}"
         )
     return tensor, dtype, tuple(shape), offsets[0], offsets[1]
 
@@ -150,32 +172,36 @@ def _check_cover(name: str, rows: list[tuple[str, str, tuple[int, ...], int, int
     for tensor, _, _, start, stop in rows:
         if start != end:
             raise FormatError(
-                f"{name}: tensor {tensor!r} starts at byte {start}, want {end}: the buffer has a {'hole' if start > end else 'overlap'}"
+                f"{name}: tensor {tensor!r:.80} starts at byte {start}, want {end}: the buffer has a {'hole' if start > end else 'overlap'}"
             )
         end = stop
     if end != size:
         raise FormatError(f"{name}: the tensors cover {end} bytes, the buffer has {size}")
 
 
-def _view(data: mmap.mmap, base: int, dtype: str, shape: tuple[int, ...], start: int, stop: int) -> npt.NDArray[Any]:
+def _view(
+    name: str, data: mmap.mmap, base: int, tensor: str, dtype: str, shape: tuple[int, ...], start: int, stop: int
+) -> npt.NDArray[Any]:
     kind = _DTYPES[dtype]
     array = np.frombuffer(data, kind, (stop - start) // kind.itemsize, base + start).reshape(shape)
+    if dtype == "BOOL" and (array.view(np.uint8) > 1).any():
+        raise FormatError(f"{name}: tensor {tensor!r:.80}: a byte of BOOL is {array.view(np.uint8).max()}, want 0 or 1")
     if dtype == "BF16":
-        return (array.astype(np.uint32) << 16).view(np.float32)
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    elif not array.flags.aligned:
+        array = array.copy()
+    array.setflags(write=False)
     return array
 
 
-def _verify(name: str, contents: Mapping[str, bytes], metadata: Mapping[str, str]) -> None:
-    if _CHECKSUMS not in metadata:
-        return
+def _verify(name: str, contents: Mapping[str, memoryview], table: str) -> None:
     try:
-        sums = json.loads(metadata[_CHECKSUMS])
-        found = {tensor: zlib.crc32(content) for tensor, content in contents.items()}
-        damaged = [tensor for tensor in found if sums[tensor] != found[tensor]]
-    except (ValueError, KeyError, TypeError):
+        sums = json.loads(table)
+        damaged = [tensor for tensor, content in contents.items() if sums[tensor] != zlib.crc32(content)]
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise FormatError(f"{name}: the table of checksums is damaged") from None
     if damaged:
-        raise FormatError(f"{name}: tensor {damaged[0]!r} is damaged: its checksum does not fit")
+        raise FormatError(f"{name}: tensor {damaged[0]!r:.80} is damaged: its checksum does not fit")
 
 
 def write_safetensors(
@@ -188,7 +214,7 @@ def write_safetensors(
     """Writes a safetensors file, whole or not at all.
 
     The bytes go to a temporary file beside the target, reach the disk, and take its name; a
-    failure leaves an older file as it was. Equal input gives equal bytes.
+    failure leaves an older file as it was. Equal input, in equal order, gives equal bytes.
 
     Parameters
     ----------
@@ -197,52 +223,72 @@ def write_safetensors(
     metadata : mapping of str to str, optional
     checksums : bool
         Store a CRC-32 per tensor, which `read_safetensors` verifies.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written; the error names it.
+    ValueError
+        A dtype the format lacks, a name or an entry of metadata that is not text or is reserved.
     """
-    arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    # not ascontiguousarray, which gives a scalar a side of 1
+    arrays = {name: _little(name, np.asarray(value, order="C")) for name, value in tensors.items()}
     rows = dict(metadata or {})
+    for key, text in rows.items():
+        if not _is_text(key) or not _is_text(text):
+            raise ValueError(f"metadata {key!r:.80} is {text!r:.80}, want text")
+        if key == _CHECKSUMS:
+            raise ValueError(f"metadata {key!r} is reserved: ask for checksums=True")
     if checksums:
-        rows[_CHECKSUMS] = json.dumps({name: zlib.crc32(value.tobytes()) for name, value in arrays.items()})
+        rows[_CHECKSUMS] = json.dumps({name: zlib.crc32(_bytes(value)) for name, value in arrays.items()})
     header: dict[str, Any] = {"__metadata__": rows} if rows else {}
     offset = 0
     for name, value in arrays.items():
-        dtype = value.dtype.newbyteorder("<") if value.dtype.byteorder == ">" else value.dtype
-        if dtype not in _NAMES:
-            raise ValueError(f"tensor {name!r}: dtype {value.dtype} cannot be stored")
         header[name] = {
-            "dtype": _NAMES[dtype],
+            "dtype": _NAMES[value.dtype],
             "shape": list(value.shape),
             "data_offsets": [offset, offset + value.nbytes],
         }
         offset += value.nbytes
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % _ALIGNMENT)
-    parts = [len(text).to_bytes(8, "little"), text]
-    parts += [value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes() for value in arrays.values()]
-    _write_whole(Path(path), parts)
+    encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    encoded += b" " * (-len(encoded) % _ALIGNMENT)
+    if len(encoded) > _HEADER_LIMIT:
+        raise ValueError(f"names and metadata take {len(encoded)} bytes, the limit is {_HEADER_LIMIT}")
+    _write_whole(Path(path), (len(encoded).to_bytes(8, "little"), encoded, *map(_bytes, arrays.values())))
 
 
-def _write_whole(path: Path, parts: list[bytes]) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+def _little(name: str, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The array in the byte order of the file, where the format knows its name and dtype."""
+    if not _is_text(name) or name == "__metadata__":
+        raise ValueError(f"tensor {name!r:.80}: the name is reserved or not text")
+    dtype = value.dtype.newbyteorder("<")
+    if dtype not in _NAMES:
+        raise ValueError(f"tensor {name!r:.80}: dtype {value.dtype} cannot be stored")
+    return value.astype(dtype, copy=False)
+
+
+def _bytes(value: npt.NDArray[Any]) -> memoryview:
+    return value.reshape(-1).view(np.uint8).data
+
+
+def _write_whole(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        # opened here and not by tempfile, so that the kernel applies the user's umask
+        with open(temporary, "xb") as file:
             for part in parts:
                 file.write(part)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as problem:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(problem, OSError):
+            raise OSError(problem.errno, problem.strerror, os.fspath(path)) from problem
         raise
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
