@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import os
-import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from facsnet import _table
+
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Sample", "Samples", "check_disjoint"]
 
 FloatArray = npt.NDArray[np.float32]
-_LABEL = re.compile(r"AU_?\d+[LR]?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Samples:
     folds_column : array of str (n,), or None
     paths : tuple of str, or None
     images : list of uint8 arrays (h, w, 3), or uint8 array (n, h, w, 3), or None
+    intensity : float32 array (n, k), or None
+        How strong each label is, in the units of its source, 0 or more; NaN where unknown. Training
+        does not read it.
+
+    The arrays are read-only.
     """
 
     def __init__(
@@ -57,15 +63,20 @@ class Samples:
         images: Any = None,
         subjects: Sequence[str] | None = None,
         folds: Sequence[str] | None = None,
+        intensity: npt.ArrayLike | None = None,
         subject_order: tuple[str, ...] | None = None,
     ) -> None:
-        self.label_names = tuple(label_names)
+        self.label_names = tuple(_table.check_names(label_names, "label_names"))
         self.labels = _check_labels(labels, self.label_names)
         self.labels.setflags(write=False)
         self.paths = None if paths is None else tuple(paths)
         self.images = images
-        self.subjects = None if subjects is None else np.asarray(subjects, dtype=object)
-        self.folds_column = None if folds is None else np.asarray(folds, dtype=object)
+        if isinstance(images, np.ndarray):
+            self.images = images.view()
+            self.images.setflags(write=False)
+        self.subjects = _fixed(subjects)
+        self.folds_column = _fixed(folds)
+        self.intensity = None if intensity is None else _check_intensity(intensity, self.labels.shape)
         self._subject_order = subject_order
         n = len(self.labels)
         for name, values in (("paths", paths), ("images", images), ("subject", subjects), ("fold", folds)):
@@ -84,6 +95,7 @@ class Samples:
         image: str = "image",
         subject: str | None = "subject",
         fold: str | None = None,
+        intensity: Mapping[str, str] | None = None,
     ) -> Samples:
         """Reads a table of one row per image.
 
@@ -94,26 +106,29 @@ class Samples:
         root : path, optional
             Folder that image paths start from; default the CSV's.
         labels : sequence of str, optional
-            Columns of 0, 1 or nothing (unknown). Default: every column named AU and a number.
+            Columns of 0, 1 or nothing (unknown). Default: every column named AU and a number; where
+            there is none, every other column that holds only 0, 1 and nothing.
         image, subject, fold : str
-            Columns. A missing ``subject`` column by its default name means subjects are unknown.
+            Columns, read as text (007 stays 007). A missing ``subject`` column by its default name
+            means subjects are unknown.
+        intensity : mapping of str to str, optional
+            Label to the column of its intensity.
 
         Raises
         ------
         OSError
             The file cannot be read.
         ValueError
-            It is empty, lacks a column, or has a label that is not 0, 1 or empty.
-        """
-        import pandas as pd
+            It is empty, lacks a column or has one twice, or has a label that is not 0, 1 or empty. Rows
+            are counted from 0 below the header.
 
+        Warns
+        -----
+        UserWarning
+            An image is there more than once.
+        """
         try:
-            frame = pd.read_csv(path, dtype={column: str for column in (image, subject, fold) if column})
-        except pd.errors.EmptyDataError:
-            raise ValueError(f"{os.fspath(path)}: the table is empty") from None
-        except (pd.errors.ParserError, UnicodeDecodeError) as problem:
-            raise ValueError(f"{os.fspath(path)}: not a CSV table: {problem}") from None
-        try:
+            frame = _table.read_csv(path, [column for column in (image, subject, fold) if column])
             return cls.from_frame(
                 frame,
                 root=Path(path).parent if root is None else root,
@@ -121,6 +136,7 @@ class Samples:
                 image=image,
                 subject=subject,
                 fold=fold,
+                intensity=intensity,
             )
         except ValueError as problem:
             raise ValueError(f"{os.fspath(path)}: {problem}") from None
@@ -135,30 +151,32 @@ class Samples:
         image: str = "image",
         subject: str | None = "subject",
         fold: str | None = None,
+        intensity: Mapping[str, str] | None = None,
     ) -> Samples:
         """As `from_csv`, from a pandas DataFrame."""
         if len(frame) == 0:
             raise ValueError("the table has no rows")
-        names = list(labels) if labels is not None else [str(c) for c in frame.columns if _LABEL.match(str(c))]
-        if not names:
-            raise ValueError(
-                f"no column looks like a label (AU and a number); name them with labels=, there are {list(frame.columns)[:12]}"
-            )
+        if labels is None:
+            names = _table.choose_labels(frame, (image, subject, fold))
+        else:
+            names = _table.check_names(labels, "labels")
         if subject == "subject" and subject not in frame.columns:
             subject = None
-        for column in [image, *names, *(c for c in (subject, fold) if c)]:
-            if column not in frame.columns:
-                raise ValueError(f"there is no column {column!r}, but {list(frame.columns)[:12]}")
-        _check_columns(frame, [image, *(c for c in (subject, fold) if c)])
-        paths = [os.path.join(root, str(p)) if root is not None else str(p) for p in frame[image]]
-        if len(set(paths)) != len(paths):
-            warnings.warn(f"{len(paths) - len(set(paths))} images are in the table more than once", stacklevel=2)
+        for column in [image, *names, *(c for c in (subject, fold) if c), *(intensity or {}).values()]:
+            found = list(frame.columns).count(column)
+            if found != 1:
+                raise ValueError(
+                    f"column {column!r} is there twice"
+                    if found
+                    else f"there is no column {column!r}, but {list(frame.columns)[:12]}"
+                )
         return cls(
             label_names=names,
-            labels=_numbers(frame, names),
-            paths=paths,
-            subjects=None if subject is None else [str(v) for v in frame[subject]],
-            folds=None if fold is None else [str(v) for v in frame[fold]],
+            labels=_table.frame_labels(frame, names) if names else np.empty((len(frame), 0)),
+            paths=_table.join_paths(root, _table.texts(frame[image], f"column {image!r}")),
+            subjects=None if subject is None else _table.texts(frame[subject], f"column {subject!r}"),
+            folds=None if fold is None else _table.texts(frame[fold], f"column {fold!r}"),
+            intensity=None if intensity is None else _table.frame_intensity(frame, names, intensity),
         )
 
     @classmethod
@@ -170,6 +188,7 @@ class Samples:
         label_names: Sequence[str] | None = None,
         subject: Sequence[Any] | None = None,
         fold: Sequence[Any] | None = None,
+        intensity: npt.ArrayLike | None = None,
     ) -> Samples:
         """From arrays in memory.
 
@@ -180,18 +199,20 @@ class Samples:
             0, 1 or NaN (unknown).
         label_names : sequence of str, optional
         subject, fold : sequence, optional
+        intensity : array-like (n, k), optional
+            0 or more, or NaN (unknown).
         """
         values = np.asarray(labels, dtype=np.float64)
-        if values.ndim != 2:
-            raise ValueError(f"labels has shape {values.shape}, want (n, k)")
         if len(values) == 0:
             raise ValueError("labels is empty: there are no samples")
+        if values.ndim != 2:
+            raise ValueError(f"labels has shape {values.shape}, want (n, k)")
         names = label_names if label_names is not None else [f"label{i}" for i in range(values.shape[1])]
         paths = None
-        if not isinstance(images, np.ndarray):
+        if not isinstance(images, np.ndarray) or images.dtype.kind in "UO":
             images = list(images)
             if images and all(isinstance(p, (str, os.PathLike)) for p in images):
-                paths, images = [os.fspath(p) for p in images], None
+                paths, images = _table.join_paths(None, _table.texts(map(os.fspath, images), "path")), None
         if images is not None:
             _check_images(images)
         return cls(
@@ -199,8 +220,9 @@ class Samples:
             labels=values,
             paths=paths,
             images=images,
-            subjects=None if subject is None else [str(s) for s in subject],
-            folds=None if fold is None else [str(f) for f in fold],
+            subjects=None if subject is None else _table.texts(subject, "subject"),
+            folds=None if fold is None else _table.texts(fold, "fold"),
+            intensity=intensity,
         )
 
     # --- looking at it
@@ -213,11 +235,15 @@ class Samples:
 
     def __getitem__(self, index: Any) -> Any:
         """A `Sample` for an integer; `Samples` for a slice, a list of indices or a boolean mask."""
-        if isinstance(index, (int, np.integer)):
+        if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
             return self._sample(range(len(self))[int(index)])
         if isinstance(index, slice):
             return self._take(np.arange(len(self))[index])
-        chosen = np.asarray(index)
+        chosen = np.asarray(index, dtype=np.int64 if isinstance(index, (list, tuple)) and not index else None)
+        if chosen.ndim != 1 or chosen.dtype.kind not in "iub":
+            raise TypeError(
+                f"the index is {chosen.dtype} of shape {chosen.shape}, want an integer, a slice, a list of integers or a mask"
+            )
         if chosen.dtype == bool:
             if chosen.shape != (len(self),):
                 raise ValueError(f"the mask has shape {chosen.shape}, want ({len(self)},)")
@@ -243,6 +269,7 @@ class Samples:
             paths=None if self.paths is None else [self.paths[i] for i in rows],
             subjects=None if self.subjects is None else list(self.subjects[rows]),
             folds=None if self.folds_column is None else list(self.folds_column[rows]),
+            intensity=None if self.intensity is None else self.intensity[rows],
             subject_order=self._subject_order,
         )
 
@@ -266,7 +293,7 @@ class Samples:
         return f"<Samples: {self.summary().splitlines()[0]}>"
 
     def _repr_html_(self) -> str:
-        return f"<pre>{self.summary()}</pre>"
+        return f"<pre>{html.escape(self.summary())}</pre>"
 
     def to_frame(self) -> pd.DataFrame:
         """image, subject, fold and the labels as a pandas DataFrame."""
@@ -286,7 +313,12 @@ class Samples:
 
         from facsnet.images import read_image
 
+        if n < 1 or columns < 1:
+            raise ValueError(f"n is {n} and columns {columns}, want at least 1")
+        if self.paths is None and self.images is None:
+            raise ValueError("these samples have no images")
         n = min(n, len(self))
+        columns = min(columns, n)
         rows = -(-n // columns)
         figure, axes = plt.subplots(rows, columns, figsize=(1.6 * columns, 1.9 * rows), squeeze=False)
         for axis in axes.flat:
@@ -301,27 +333,29 @@ class Samples:
         figure.tight_layout()
         return figure
 
-    def check_files(self) -> None:
+    def check(self) -> None:
         """Raises FileNotFoundError naming the images that do not exist."""
         missing = [p for p in self.paths or () if not os.path.isfile(p)]
         if missing:
-            raise FileNotFoundError(f"{len(missing)} of {len(self)} images do not exist, first {missing[:3]}")
+            raise FileNotFoundError(f"{len(missing)} of {len(self)} images do not exist, first {missing[:5]}")
 
     # --- choosing
 
     def select_labels(self, names: Sequence[str]) -> Samples:
         """The same samples with these labels, in this order."""
+        names = _table.check_names(names, "names")
         unknown = [name for name in names if name not in self.label_names]
         if unknown:
             raise ValueError(f"labels {unknown} are not among {list(self.label_names)}")
-        chosen = self._take(np.arange(len(self)))
+        columns = [self.label_names.index(name) for name in names]
         return Samples(
             label_names=names,
-            labels=self.labels[:, [self.label_names.index(n) for n in names]],
-            images=chosen.images,
-            paths=chosen.paths,
+            labels=self.labels[:, columns],
+            images=self.images,
+            paths=self.paths,
             subjects=None if self.subjects is None else list(self.subjects),
             folds=None if self.folds_column is None else list(self.folds_column),
+            intensity=None if self.intensity is None else self.intensity[:, columns],
             subject_order=self._subject_order,
         )
 
@@ -332,22 +366,28 @@ class Samples:
 
     @staticmethod
     def concatenate(parts: Sequence[Samples]) -> Samples:
-        """All rows of several tables with the same labels and kind of images."""
+        """All rows of several tables with the same labels and the same columns."""
         if not parts:
             raise ValueError("concatenate: there are no parts")
         first = parts[0]
         for part in parts[1:]:
             if part.label_names != first.label_names:
                 raise ValueError(f"concatenate: labels are {list(first.label_names)} and {list(part.label_names)}")
-            if (part.paths is None) != (first.paths is None):
-                raise ValueError("concatenate: some parts have paths, others arrays")
-        subjects = None if any(p.subjects is None for p in parts) else [s for p in parts for s in p.subjects]  # type: ignore[union-attr]
+            for what in ("paths", "images", "subjects", "folds_column", "intensity"):
+                if (getattr(part, what) is None) != (getattr(first, what) is None):
+                    raise ValueError(f"concatenate: some parts have {what}, others not")
+
+        def rows(what: str) -> list[Any] | None:
+            return None if getattr(first, what) is None else [row for p in parts for row in getattr(p, what)]
+
         return Samples(
             label_names=first.label_names,
             labels=np.concatenate([p.labels for p in parts]),
-            subjects=subjects,
-            paths=None if first.paths is None else [q for p in parts for q in p.paths or ()],
-            images=None if first.images is None else [x for p in parts for x in p.images],
+            paths=rows("paths"),
+            images=rows("images"),
+            subjects=rows("subjects"),
+            folds=rows("folds_column"),
+            intensity=rows("intensity"),
         )
 
     # --- splitting
@@ -398,9 +438,16 @@ class Samples:
         k : int
         by : {"subject", "fold", "sample"}
             subject: subjects sorted, permuted by ``numpy.random.default_rng(seed)``, fold = position
-            mod k. fold: as the fold column says (k must fit). sample: ignores subjects, which leaks
-            where one subject has several images.
+            mod k. fold: as the fold column says (k must fit, no subject may be in two folds).
+            sample: ignores subjects, which leaks where one subject has several images, and warns.
         seed : int
+
+        Notes
+        -----
+        Parts by subject remember the order, so that `inner_split` goes on with it::
+
+            for train, test in samples.folds(3, by="subject", seed=0):
+                inner, valid = train.inner_split(every=5)  # every fifth of the remaining subjects
         """
         if k < 2:
             raise ValueError(f"k is {k}, want at least 2")
@@ -417,7 +464,7 @@ class Samples:
         if by == "fold":
             if self.folds_column is None:
                 raise ValueError("by='fold', but there is no fold column")
-            groups = sorted(set(self.folds_column))
+            groups = sorted(set(self.folds_column), key=lambda name: (int(name) if name.isdecimal() else 0, name))
             if len(groups) != k:
                 raise ValueError(f"k is {k}, the fold column has {len(groups)}: {groups[:8]}")
             assignment = np.array([groups.index(f) for f in self.folds_column])
@@ -432,7 +479,11 @@ class Samples:
             assignment[np.random.default_rng(seed).permutation(len(self))] = np.arange(len(self)) % k
         else:
             raise ValueError(f"by is {by!r}, want 'subject', 'fold' or 'sample'")
-        return [(self[assignment != fold], self[assignment == fold]) for fold in range(k)]
+        parts = [(self[assignment != fold], self[assignment == fold]) for fold in range(k)]
+        if by == "fold":
+            for train, test in parts:
+                check_disjoint(train, test)
+        return parts
 
     def inner_split(self, *, every: int = 5, seed: int = 0) -> tuple[Samples, Samples]:
         """A training part and the validation part that chooses epoch and thresholds.
@@ -466,8 +517,16 @@ def check_disjoint(a: Samples, b: Samples) -> None:
             raise ValueError(f"{len(same)} images are on both sides of the split, first {same[:3]}")
 
 
+def _fixed(values: Sequence[str] | None) -> npt.NDArray[Any] | None:
+    if values is None:
+        return None
+    array = np.array(values, dtype=object)
+    array.setflags(write=False)
+    return array
+
+
 def _check_labels(labels: npt.ArrayLike, names: Sequence[str]) -> FloatArray:
-    values = np.array(labels, dtype=np.float32)
+    values = np.asarray(labels, dtype=np.float64)
     if not names:
         raise ValueError("label_names is empty")
     if len(set(names)) != len(names):
@@ -477,29 +536,24 @@ def _check_labels(labels: npt.ArrayLike, names: Sequence[str]) -> FloatArray:
     wrong = ~(np.isnan(values) | (values == 0) | (values == 1))
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
-        raise ValueError(f"label {names[column]!r} of row {row} is {values[row, column]:g}, want 0, 1 or NaN (unknown)")
+        raise ValueError(
+            f"label {names[column]!r} of row {row} is {values[row, column]:.10g}, want 0, 1 or NaN (unknown)"
+        )
+    return values.astype(np.float32)
+
+
+def _check_intensity(intensity: npt.ArrayLike, shape: tuple[int, ...]) -> FloatArray:
+    values = np.array(intensity, dtype=np.float32)
+    if values.shape != shape:
+        raise ValueError(f"intensity has shape {values.shape}, the labels have {shape}")
+    wrong = (values < 0) | np.isinf(values)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"intensity of row {row}, label {column} is {values[row, column]:g}, want 0 or more, or NaN (unknown)"
+        )
+    values.setflags(write=False)
     return values
-
-
-def _check_columns(frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    for column in columns:
-        empty = frame[column].isna().to_numpy()
-        if empty.any():
-            raise ValueError(f"column {column!r} is empty in row {int(np.flatnonzero(empty)[0])}")
-
-
-def _numbers(frame: pd.DataFrame, names: Sequence[str]) -> npt.NDArray[np.float64]:
-    import pandas as pd
-
-    columns = []
-    for name in names:
-        values = pd.to_numeric(frame[name], errors="coerce")
-        text = values.isna() & frame[name].notna()
-        if text.any():
-            row = int(np.flatnonzero(text.to_numpy())[0])
-            raise ValueError(f"label {name!r} of row {row} is {frame[name].iloc[row]!r}, want 0, 1 or nothing")
-        columns.append(values.to_numpy(np.float64))
-    return np.stack(columns, axis=1)
 
 
 def _check_images(images: Any) -> None:

@@ -1,0 +1,121 @@
+"""Reading tables of samples: columns to paths, subjects and labels, each refused by row and name."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["check_names", "choose_labels", "frame_intensity", "frame_labels", "join_paths", "read_csv", "texts"]
+
+# Cells of unknown labels. Subjects may have such initials.
+_NOTHING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")
+_LABEL = re.compile(r"AU_?\d+[LR]?$", re.IGNORECASE)
+
+
+def read_csv(path: str | os.PathLike[str], as_text: Sequence[str]) -> pd.DataFrame:
+    """The table of a CSV file; columns in ``as_text`` stay as written (007, NA).
+
+    Raises ValueError where it is empty, no CSV, has a column twice or rows longer than the header.
+    """
+    import pandas as pd
+
+    try:
+        header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
+        twice = header[header.duplicated()].tolist()
+        if twice:
+            raise ValueError(f"column {twice[0]!r} is there twice")
+        with warnings.catch_warnings():
+            # without index_col, pandas shifts the columns of rows that are longer than the header
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(
+                path,
+                index_col=False,
+                dtype=dict.fromkeys(as_text, str),
+                keep_default_na=False,
+                na_values={column: list(_NOTHING) for column in header if column not in as_text},
+            )
+    except pd.errors.EmptyDataError:
+        raise ValueError("the table is empty") from None
+    except pd.errors.ParserWarning:
+        raise ValueError("not a CSV table: rows have more fields than the header") from None
+    except (pd.errors.ParserError, UnicodeDecodeError) as problem:
+        raise ValueError(f"not a CSV table: {problem}") from None
+
+
+def check_names(names: Sequence[str], what: str) -> list[str]:
+    """The names as a list; a lone string is refused instead of being read letter by letter."""
+    if isinstance(names, str):
+        raise ValueError(f"{what} is {names!r}, want a list of names")
+    return list(names)
+
+
+def choose_labels(frame: pd.DataFrame, others: Iterable[str | None]) -> list[str]:
+    """Columns named AU and a number; where there is none, those of 0, 1 and nothing, less ``others``."""
+    names = [str(column) for column in frame.columns if _LABEL.match(str(column))]
+    if not names:
+        numbers = frame.select_dtypes(["number", "bool"])
+        binary = (numbers.isna() | numbers.isin([0, 1])).all() & numbers.notna().any()
+        names = [str(column) for column in numbers.columns[binary] if column not in set(others)]
+    if not names:
+        raise ValueError(
+            f"no column looks like a label (AU and a number, or 0 and 1); name them with labels=, "
+            f"there are {list(frame.columns)[:12]}"
+        )
+    return names
+
+
+def texts(values: Iterable[Any], what: str) -> list[str]:
+    """The values as text; an empty one (None, NaN, blank) raises ValueError by its row."""
+    found = []
+    for row, value in enumerate(values):
+        text = "" if value is None or value != value else str(value)
+        if not text.strip():
+            raise ValueError(f"{what} is empty in row {row}")
+        found.append(text)
+    return found
+
+
+def join_paths(root: str | os.PathLike[str] | None, paths: Sequence[str]) -> list[str]:
+    """The paths under root, with a warning where one is there more than once."""
+    joined = [p if root is None else os.path.join(root, p) for p in paths]
+    repeated = len(joined) - len(set(joined))
+    if repeated:
+        seen: set[str] = set()
+        first = next(p for p in joined if p in seen or seen.add(p))  # type: ignore[func-returns-value]
+        warnings.warn(f"{repeated} images are in the table more than once, first {first!r}", stacklevel=3)
+    return joined
+
+
+def frame_labels(frame: pd.DataFrame, names: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Columns of labels (n, k), empty as NaN; text raises ValueError by row and column."""
+    return np.stack([_numbers(frame, name, "label", "0, 1 or nothing") for name in names], axis=1)
+
+
+def frame_intensity(frame: pd.DataFrame, names: Sequence[str], columns: Mapping[str, str]) -> npt.NDArray[np.float64]:
+    """Intensities (n, k) from the column of each label, NaN for labels without one."""
+    values = np.full((len(frame), len(names)), np.nan)
+    for name, column in columns.items():
+        if name not in names:
+            raise ValueError(f"intensity names {name!r}, the labels are {list(names)}")
+        values[:, list(names).index(name)] = _numbers(frame, column, "intensity", "a number or nothing")
+    return values
+
+
+def _numbers(frame: pd.DataFrame, name: str, what: str, wanted: str) -> npt.NDArray[np.float64]:
+    import pandas as pd
+
+    values = pd.to_numeric(frame[name], errors="coerce")
+    text = values.isna() & frame[name].notna()
+    if text.any():
+        row = int(np.flatnonzero(text.to_numpy())[0])
+        raise ValueError(f"{what} {name!r} of row {row} is {frame[name].iloc[row]!r}, want {wanted}")
+    return np.asarray(values.to_numpy(np.float64, na_value=np.nan))
