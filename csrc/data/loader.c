@@ -3,8 +3,11 @@
 
 #include "core/memory.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static facs_status check_options(const facs_sample_table *table, const facs_loader_options *o)
 {
@@ -20,12 +23,22 @@ static facs_status check_options(const facs_sample_table *table, const facs_load
     if (o->workers < 1 || o->workers > 256 || o->slots < 2)
         return facs_fail(FACS_E_ARG, "loader: %d workers and %d slots, want 1 to 256 and 2",
                          o->workers, o->slots);
+    if (o->cache_bytes < 0 || o->most_skipped < 0)
+        return facs_fail(FACS_E_ARG,
+                         "loader: cache_bytes is %lld, most_skipped %lld, want at least 0",
+                         (long long)o->cache_bytes, (long long)o->most_skipped);
     return facs_augmentation_check(&o->augmentation);
+}
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
 }
 
 static facs_status make_slot(facs_loader *l, facs_slot *slot)
 {
-    const size_t n = (size_t)l->options.batch, k = (size_t)l->table.label_count;
+    const size_t n = (size_t)smaller(l->options.batch, l->table.count);
+    const size_t k = (size_t)l->table.label_count;
     const size_t image = 3 * (size_t)l->options.size * (size_t)l->options.size;
     FACS_TRY(facs_allocate_slab(&slot->pixels, n * image, "loader's ring"));
     FACS_TRY(facs_allocate(&slot->labels, n * k, sizeof *slot->labels, "loader's ring"));
@@ -35,12 +48,22 @@ static facs_status make_slot(facs_loader *l, facs_slot *slot)
 
 static facs_status start_workers(facs_loader *l)
 {
+    sigset_t all, before;
+    int failure = 0;
+
     FACS_TRY(
         facs_allocate(&l->threads, (size_t)l->options.workers, sizeof *l->threads, "loader"));
-    for (; l->started < l->options.workers; l->started++)
-        if (pthread_create(&l->threads[l->started], NULL, facs_loader_worker, l))
-            return facs_fail(FACS_E_OOM, "loader: worker %d of %d could not be started",
-                             l->started, l->options.workers);
+    /* Signals are for the caller's threads: workers inherit that none reaches them. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (!failure && l->started < l->options.workers) {
+        failure = pthread_create(&l->threads[l->started], NULL, facs_loader_worker, l);
+        l->started += !failure;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failure)
+        return facs_fail(FACS_E_OOM, "loader: worker %d of %d could not be started: %s",
+                         l->started + 1, l->options.workers, strerror(failure));
     return FACS_OK;
 }
 
@@ -52,6 +75,11 @@ static facs_status make(facs_loader *l)
     FACS_TRY(facs_allocate(&l->order, rows, sizeof *l->order, "loader"));
     FACS_TRY(facs_allocate(&l->cache, rows, sizeof *l->cache, "loader"));
     l->cache_left = l->options.cache_bytes;
+    if (l->options.most_skipped > 0) {
+        const int64_t most = smaller(l->options.most_skipped, l->table.count);
+        FACS_TRY(
+            facs_allocate(&l->skipped_rows, (size_t)most, sizeof *l->skipped_rows, "loader"));
+    }
     return start_workers(l);
 }
 
@@ -65,6 +93,7 @@ facs_status facs_loader_create(facs_loader **out, const facs_sample_table *table
     FACS_TRY(facs_allocate(&l, 1, sizeof *l, "loader"));
     l->table = *table;
     l->options = *options;
+    l->process = getpid();
     if (pthread_mutex_init(&l->lock, NULL) || pthread_cond_init(&l->work, NULL) ||
         pthread_cond_init(&l->ready, NULL)) {
         facs_free(l);
@@ -79,14 +108,37 @@ facs_status facs_loader_create(facs_loader **out, const facs_sample_table *table
     return FACS_OK;
 }
 
-void facs_loader_free(facs_loader *l)
+/* In a forked process a worker that is not there may hold the lock. */
+static int has_workers(const facs_loader *l)
 {
-    if (!l) return;
+    return l->process == getpid();
+}
+
+static facs_status check_process(const facs_loader *l)
+{
+    if (has_workers(l)) return FACS_OK;
+    return facs_fail(FACS_E_UNSUPPORTED,
+                     "loader: its workers run in process %ld, this is the forked process %ld; "
+                     "make the loader after the fork",
+                     (long)l->process, (long)getpid());
+}
+
+static void stop_workers(facs_loader *l)
+{
     pthread_mutex_lock(&l->lock);
     l->stopping = 1;
     pthread_cond_broadcast(&l->work);
     pthread_mutex_unlock(&l->lock);
     for (int i = 0; i < l->started; i++) pthread_join(l->threads[i], NULL);
+    pthread_cond_destroy(&l->ready);
+    pthread_cond_destroy(&l->work);
+    pthread_mutex_destroy(&l->lock);
+}
+
+void facs_loader_free(facs_loader *l)
+{
+    if (!l) return;
+    if (has_workers(l)) stop_workers(l);
     for (int i = 0; l->slots && i < l->options.slots; i++) {
         facs_free(l->slots[i].pixels);
         facs_free(l->slots[i].labels);
@@ -95,12 +147,10 @@ void facs_loader_free(facs_loader *l)
     }
     for (int64_t i = 0; l->cache && i < l->table.count; i++) facs_image_free(&l->cache[i]);
     facs_free(l->cache);
+    facs_free(l->skipped_rows);
     facs_free(l->slots);
     facs_free(l->order);
     facs_free(l->threads);
-    pthread_cond_destroy(&l->ready);
-    pthread_cond_destroy(&l->work);
-    pthread_mutex_destroy(&l->lock);
     facs_free(l);
 }
 
@@ -135,10 +185,15 @@ static facs_status check_indices(const facs_loader *l, const int64_t *indices, i
 facs_status facs_loader_start(facs_loader *l, uint32_t epoch, const int64_t *indices,
                               int64_t count, int mirror)
 {
+    FACS_TRY(check_process(l));
     if (indices)
         FACS_TRY(check_indices(l, indices, count));
     else
         count = l->table.count;
+    if (l->options.drop_last && count < l->options.batch)
+        return facs_fail(FACS_E_ARG,
+                         "loader: batch is %lld, but the pass has only %lld samples",
+                         (long long)l->options.batch, (long long)count);
     pthread_mutex_lock(&l->lock);
     drain(l);
     for (int64_t i = 0; i < count; i++) l->order[i] = indices ? indices[i] : i;
@@ -177,14 +232,27 @@ static void give_back(facs_loader *l)
     pthread_cond_broadcast(&l->work);
 }
 
-/* Closes the gaps that failed images left. */
-static void compact(const facs_loader *l, facs_slot *slot)
+static void book_skipped(facs_loader *l, const facs_slot *slot, int64_t row)
+{
+    facs_loader_statistics *s = &l->statistics;
+    if (!s->skipped) memcpy(s->first_skipped, slot->message, sizeof s->first_skipped);
+    if (s->skipped < smaller(l->options.most_skipped, l->table.count))
+        l->skipped_rows[s->skipped] = row;
+    s->skipped++;
+}
+
+/* Closes the gaps that failed images left. Images are counted here, in their order, so that
+ * what a pass skips and where it fails do not depend on the workers. */
+static void compact(facs_loader *l, facs_slot *slot)
 {
     const size_t k = (size_t)l->table.label_count;
     const size_t image = 3 * (size_t)l->options.size * (size_t)l->options.size;
     int64_t kept = 0;
     for (int64_t i = 0; i < slot->n; i++) {
-        if (slot->indices[i] < 0) continue;
+        if (slot->indices[i] < 0) {
+            book_skipped(l, slot, -1 - slot->indices[i]);
+            continue;
+        }
         if (kept < i) {
             memcpy(slot->pixels + (size_t)kept * image, slot->pixels + (size_t)i * image,
                    image);
@@ -211,31 +279,56 @@ static facs_slot *wait_for_batch(facs_loader *l)
     return slot;
 }
 
-facs_status facs_loader_next(facs_loader *l, facs_batch *batch)
+static int is_refused(const facs_loader *l, const facs_slot *slot)
 {
-    facs_status status = FACS_OK;
-    facs_slot *slot;
+    if (slot->status == FACS_OK) return 0;
+    return !facs_loader_skippable(slot->status) ||
+           l->statistics.skipped > l->options.most_skipped;
+}
 
-    *batch = (facs_batch){0};
-    pthread_mutex_lock(&l->lock);
-    do { /* a batch may have lost all its images */
+/* Ends the pass with the failure of a batch. */
+static facs_status refuse(facs_loader *l, facs_batch *batch, const facs_slot *slot, int64_t row)
+{
+    batch->failed_row = row;
+    drain(l);
+    l->consumed = l->batches;
+    l->holding = 0;
+    return facs_fail(slot->status, "%s", slot->message);
+}
+
+/* As facs_loader_next; *reason is the errno of a failure. */
+static facs_status next_batch(facs_loader *l, facs_batch *batch, int *reason)
+{
+    for (;;) { /* a batch may have lost all its images */
         give_back(l);
-        slot = wait_for_batch(l);
-        if (slot) compact(l, slot);
-    } while (slot && slot->n == 0 && slot->status == FACS_OK);
-    if (slot && slot->status != FACS_OK) {
-        status = facs_fail(slot->status, "%s", slot->message);
-        drain(l);
-        l->consumed = l->batches;
-        l->holding = 0;
-    } else if (slot) {
+        facs_slot *slot = wait_for_batch(l);
+        if (!slot) return FACS_OK;
+        const int64_t row = slot->status == FACS_OK ? -1 : -1 - slot->indices[slot->failed];
+        compact(l, slot);
+        if (is_refused(l, slot)) {
+            *reason = slot->reason;
+            return refuse(l, batch, slot, row);
+        }
         *batch = (facs_batch){.n = slot->n,
                               .pixels = slot->pixels,
                               .labels = slot->labels,
                               .mask = slot->mask,
-                              .indices = slot->indices};
+                              .indices = slot->indices,
+                              .failed_row = -1};
+        if (slot->n) return FACS_OK;
     }
+}
+
+facs_status facs_loader_next(facs_loader *l, facs_batch *batch)
+{
+    int reason = 0;
+
+    *batch = (facs_batch){.failed_row = -1};
+    FACS_TRY(check_process(l));
+    pthread_mutex_lock(&l->lock);
+    const facs_status status = next_batch(l, batch, &reason);
     pthread_mutex_unlock(&l->lock);
+    if (status != FACS_OK) errno = reason;
     return status;
 }
 
@@ -246,7 +339,9 @@ int64_t facs_loader_batches(const facs_loader *l)
 
 void facs_loader_get_statistics(facs_loader *l, facs_loader_statistics *statistics)
 {
-    pthread_mutex_lock(&l->lock);
+    const int locks = has_workers(l);
+    if (locks) pthread_mutex_lock(&l->lock);
     *statistics = l->statistics;
-    pthread_mutex_unlock(&l->lock);
+    statistics->skipped_rows = l->skipped_rows;
+    if (locks) pthread_mutex_unlock(&l->lock);
 }

@@ -4,6 +4,7 @@
 #include "data/loader.h"
 
 #include <pthread.h>
+#include <sys/types.h>
 
 /* Shared by the consumer (loader.c) and the workers (loader_worker.c); nobody else
  * includes it. */
@@ -11,9 +12,12 @@
 typedef struct facs_slot {
     uint8_t *pixels;
     float *labels, *mask;
-    int64_t *indices;   /* -1 where the image failed */
+    int64_t *indices;   /* -1 - row where the image failed */
     int64_t n, missing; /* images of the batch, images not yet done */
+    /* Of the first image that failed; one that must not be skipped goes before. */
     facs_status status;
+    int64_t failed; /* its position */
+    int reason;     /* its errno */
     char message[FACS_MESSAGE_SIZE];
 } facs_slot;
 
@@ -23,10 +27,12 @@ struct facs_loader {
     pthread_mutex_t lock;
     pthread_cond_t work, ready; /* for workers, for the consumer */
     pthread_t *threads;
-    int started; /* threads that run */
+    int started;   /* threads that run */
+    pid_t process; /* in which they run */
     facs_slot *slots;
     facs_image *cache; /* per row: resized or decoded, empty where it is not kept */
     int64_t cache_left;
+    int64_t *skipped_rows; /* min(most_skipped, rows) */
     /* The pass, guarded by lock. Batch b uses slot b % slots. */
     int64_t *order;
     int64_t total, batches; /* images and batches of the pass */
@@ -38,6 +44,12 @@ struct facs_loader {
     int mirror, stopping;
     facs_loader_statistics statistics;
 };
+
+/* Failures of files, which a pass may leave out. */
+static inline int facs_loader_skippable(facs_status status)
+{
+    return status == FACS_E_IO || status == FACS_E_FORMAT;
+}
 
 void *facs_loader_worker(void *loader);
 

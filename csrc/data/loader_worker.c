@@ -2,6 +2,7 @@
 
 #include "core/memory.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,6 +21,13 @@ static int caches_resized(const facs_loader *l)
     return l->options.augmentation.crop_scale == 1;
 }
 
+static void unreserve(facs_loader *l, int64_t bytes)
+{
+    pthread_mutex_lock(&l->lock);
+    l->cache_left += bytes;
+    pthread_mutex_unlock(&l->lock);
+}
+
 /* Reserves room for an image of the cache; the image is empty when there is none. */
 static void reserve(facs_loader *l, facs_image *kept, int height, int width)
 {
@@ -30,22 +38,28 @@ static void reserve(facs_loader *l, facs_image *kept, int height, int width)
     if (fits) l->cache_left -= bytes;
     pthread_mutex_unlock(&l->lock);
     if (!fits) return;
-    if (facs_allocate(&kept->pixels, (size_t)bytes, 1, "cache of images") == FACS_OK) {
-        kept->height = height;
-        kept->width = width;
+    if (facs_allocate(&kept->pixels, (size_t)bytes, 1, "cache of images") != FACS_OK) {
+        unreserve(l, bytes);
+        return;
     }
+    kept->height = height;
+    kept->width = width;
+}
+
+static void discard(facs_loader *l, facs_image *kept)
+{
+    unreserve(l, (int64_t)kept->height * kept->width * 3);
+    facs_image_free(kept);
 }
 
 /* Files an image under its row; another worker may have been faster. */
 static void publish(facs_loader *l, int64_t row, facs_image *kept)
 {
     pthread_mutex_lock(&l->lock);
-    if (!l->cache[row].pixels) {
-        l->cache[row] = *kept;
-        *kept = (facs_image){0};
-    }
+    const int first = !l->cache[row].pixels;
+    if (first) l->cache[row] = *kept;
     pthread_mutex_unlock(&l->lock);
-    facs_image_free(kept);
+    if (!first) discard(l, kept);
 }
 
 static facs_image cached(facs_loader *l, int64_t row)
@@ -70,7 +84,7 @@ static facs_status keep(facs_loader *l, const job *j, const facs_image *image,
     if (resized) {
         const facs_status status = facs_image_resize(kept.pixels, size, size, image, scratch);
         if (status != FACS_OK) {
-            facs_image_free(&kept);
+            discard(l, &kept);
             return status;
         }
     } else {
@@ -143,21 +157,27 @@ static int take(facs_loader *l, job *j)
     return 1;
 }
 
+/* Writes a failure into the slot unless the slot knows one that goes before. */
+static void note_failure(facs_slot *slot, int64_t position, facs_status status, int reason)
+{
+    if (slot->status != FACS_OK) {
+        const int graver = facs_loader_skippable(slot->status) - facs_loader_skippable(status);
+        if (graver < 0 || (graver == 0 && slot->failed < position)) return;
+    }
+    slot->status = status;
+    slot->failed = position;
+    slot->reason = reason;
+    snprintf(slot->message, sizeof slot->message, "%s", facs_last_message());
+}
+
 /* Books the outcome of a job. Called with the lock held. */
-static void finish(facs_loader *l, const job *j, facs_status status, int decoded)
+static void finish(facs_loader *l, const job *j, facs_status status, int reason, int decoded)
 {
     facs_loader_statistics *s = &l->statistics;
-    j->slot->indices[j->position] = status == FACS_OK ? j->row : -1;
+    j->slot->indices[j->position] = status == FACS_OK ? j->row : -1 - j->row;
     s->decoded += decoded;
     s->cached += !decoded && status == FACS_OK;
-    if (status != FACS_OK) {
-        if (!s->skipped++)
-            snprintf(s->first_skipped, sizeof s->first_skipped, "%s", facs_last_message());
-        if (s->skipped > l->options.most_skipped && j->slot->status == FACS_OK) {
-            j->slot->status = status;
-            snprintf(j->slot->message, sizeof j->slot->message, "%s", facs_last_message());
-        }
-    }
+    if (status != FACS_OK) note_failure(j->slot, j->position, status, reason);
     l->busy--;
     j->slot->missing--;
     if (!j->slot->missing || !l->busy) pthread_cond_signal(&l->ready);
@@ -175,8 +195,9 @@ void *facs_loader_worker(void *argument)
         pthread_mutex_unlock(&l->lock);
         copy_labels(l, &j);
         const facs_status status = make_image(l, &j, &scratch, &decoded);
+        const int reason = errno;
         pthread_mutex_lock(&l->lock);
-        finish(l, &j, status, decoded);
+        finish(l, &j, status, reason, decoded);
     }
     pthread_mutex_unlock(&l->lock);
     facs_image_scratch_free(&scratch);

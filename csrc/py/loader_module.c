@@ -3,12 +3,14 @@
 #include "core/memory.h"
 #include "data/loader.h"
 
+#include <errno.h>
 #include <string.h>
 
 typedef struct loader_object {
     PyObject_HEAD facs_loader *loader;
-    PyThread_type_lock lock;
+    PyThread_type_lock lock; /* the loader has one consumer */
     int size, label_count;
+    int64_t most_skipped;
     /* What the table borrows. */
     PyObject *paths; /* list of bytes */
     facs_py_array labels;
@@ -148,6 +150,7 @@ static PyObject *loader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     if (!self) return NULL;
     self->lock = PyThread_allocate_lock();
     self->size = o.size;
+    self->most_skipped = o.most_skipped;
     if (!self->lock || take_table(self, &table, images, paths, labels) < 0) {
         if (!PyErr_Occurred()) PyErr_NoMemory();
         Py_DECREF(self);
@@ -195,7 +198,7 @@ static PyObject *copied(const void *data, facs_py_dtype dtype, size_t item, int 
     size_t bytes = item;
     for (int i = 0; i < ndim; i++) bytes *= (size_t)shape[i];
     if (facs_py_array_new(&array, dtype, ndim, shape) < 0) return NULL;
-    memcpy(array.data, data, bytes);
+    if (bytes) memcpy(array.data, data, bytes);
     return facs_py_array_detach(&array);
 }
 
@@ -217,35 +220,71 @@ static PyObject *to_tuple(const loader_object *self, const facs_batch *b)
     return tuple;
 }
 
+/* OSError with errno and file name, so that a missing file is a FileNotFoundError. */
+static PyObject *raise_failure(const loader_object *self, facs_status status, int reason,
+                               int64_t row)
+{
+    if (status != FACS_E_IO || row < 0 || !self->path_table) return facs_py_raise(status);
+    PyObject *path = PyUnicode_DecodeFSDefault(self->path_table[row]);
+    if (!path) return NULL;
+    errno = reason;
+    PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path);
+    Py_DECREF(path);
+    return NULL;
+}
+
 static PyObject *loader_next(PyObject *object)
 {
     loader_object *self = (loader_object *)object;
     facs_batch batch;
     facs_status status;
+    int reason;
     PyObject *tuple = NULL;
 
     FACS_PY_UNLOCKED({
         PyThread_acquire_lock(self->lock, WAIT_LOCK);
         status = facs_loader_next(self->loader, &batch);
+        reason = errno;
     });
     if (status == FACS_OK && batch.n) tuple = to_tuple(self, &batch);
     PyThread_release_lock(self->lock);
-    return status == FACS_OK ? tuple : facs_py_raise(status);
+    return status == FACS_OK ? tuple : raise_failure(self, status, reason, batch.failed_row);
 }
 
 static PyObject *loader_statistics(PyObject *object, PyObject *unused)
 {
+    loader_object *self = (loader_object *)object;
     facs_loader_statistics s;
+
     (void)unused;
-    facs_loader_get_statistics(((loader_object *)object)->loader, &s);
-    return Py_BuildValue("{s:d,s:L,s:L,s:L,s:s}", "waited", s.waited, "decoded",
-                         (long long)s.decoded, "cached", (long long)s.cached, "skipped",
-                         (long long)s.skipped, "first_skipped", s.first_skipped);
+    FACS_PY_UNLOCKED({
+        PyThread_acquire_lock(self->lock, WAIT_LOCK);
+        facs_loader_get_statistics(self->loader, &s);
+    });
+    const int64_t listed[1] = {s.skipped < self->most_skipped ? s.skipped : self->most_skipped};
+    PyObject *rows = copied(s.skipped_rows, FACS_PY_INT64, sizeof *s.skipped_rows, 1, listed);
+    PyThread_release_lock(self->lock);
+    PyObject *reason = PyUnicode_DecodeFSDefault(s.first_skipped);
+    if (rows && reason)
+        return Py_BuildValue("{s:d,s:L,s:L,s:L,s:N,s:N}", "waited", s.waited, "decoded",
+                             (long long)s.decoded, "cached", (long long)s.cached, "skipped",
+                             (long long)s.skipped, "skipped_rows", rows, "first_skipped",
+                             reason);
+    Py_XDECREF(rows);
+    Py_XDECREF(reason);
+    return NULL;
 }
 
 static Py_ssize_t loader_length(PyObject *object)
 {
-    return (Py_ssize_t)facs_loader_batches(((loader_object *)object)->loader);
+    loader_object *self = (loader_object *)object;
+    int64_t batches;
+    FACS_PY_UNLOCKED({
+        PyThread_acquire_lock(self->lock, WAIT_LOCK);
+        batches = facs_loader_batches(self->loader);
+        PyThread_release_lock(self->lock);
+    });
+    return (Py_ssize_t)batches;
 }
 
 static PyMethodDef methods[] = {

@@ -28,6 +28,7 @@ class _LoaderStatistics(TypedDict):
     decoded: int
     cached: int
     skipped: int
+    skipped_rows: NDArray[np.int64]
     first_skipped: str
 
 def build_facts() -> _BuildFacts: ...

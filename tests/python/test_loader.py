@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -116,11 +117,13 @@ def test_unreadable_images(files: list[str]) -> None:
     index = epoch(source)[3]
     assert sorted(set(range(N)) - set(index)) == [9, 12]
     assert source.statistics()["skipped"] == 2
+    assert source.statistics()["skipped_rows"].tolist() == [9, 12]
     assert "9.png" in source.statistics()["first_skipped"]
     source = loader(images=None, paths=files, shuffle=False, most_skipped=1)
     source.start(0)
-    with pytest.raises(OSError, match=r"12\.png"):
+    with pytest.raises(FileNotFoundError, match=r"12\.png") as caught:
         list(source)
+    assert caught.value.filename == files[12]
     good = epoch(source, 1, indices=[1, 2, 3])  # a pass after a failed one
     assert good[3].tolist() == [1, 2, 3]
 
@@ -132,6 +135,8 @@ def test_unreadable_images(files: list[str]) -> None:
         ({"batch": 24, "drop_last": True}, "batch is 24, but there are only 23"),
         ({"size": 0}, "size is 0"),
         ({"workers": 0}, "0 workers"),
+        ({"most_skipped": -1}, "most_skipped -1"),
+        ({"cache_bytes": -1}, "cache_bytes is -1"),
         ({"labels": LABELS[:5]}, "labels: shape"),
         ({"paths": ["a"]}, "either images or paths"),
         ({"augmentation": (0.0, 0.0, 0.0, 0.0, 0.0)}, "crop_scale"),
@@ -149,3 +154,22 @@ def test_bad_indices() -> None:
     for indices, message in (([N], f"is {N}, want 0 to"), ([-1], "is -1"), ([], "0 indices")):
         with pytest.raises(ValueError, match=message):
             source.start(0, indices=np.array(indices, np.int64))
+    with pytest.raises(ValueError, match="batch is 4, but the pass has only 3"):
+        loader(drop_last=True).start(0, indices=np.arange(3))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_fork_is_told() -> None:
+    source = loader()
+    source.start(0)
+    child = os.fork()
+    if not child:
+        try:
+            next(source)
+        except NotImplementedError:
+            del source
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(epoch(source)[3]) == N
