@@ -1,7 +1,6 @@
 """The job of benchmarks/ckplus.py written in PyTorch, fold by fold: what the same setting gives there.
 
-Same weights, parts, batches of 64, rates and epochs, flips, loss; epoch and thresholds from the
-inner part.
+Same weights, parts, batches, rates and epochs, flips, loss; epoch and thresholds from the inner part.
 """
 
 from __future__ import annotations
@@ -49,7 +48,8 @@ def fit(model, forward, train, y, valid, target, epochs, rate, batch, seed) -> N
         model.train()
         if not next(model.mobilenet_v1.parameters()).requires_grad:
             model.mobilenet_v1.eval()
-        for rows in torch.randperm(len(y), generator=generator).split(batch):
+        order = torch.randperm(len(y), generator=generator)
+        for rows in order.tensor_split(-(-len(y) // batch)):
             mirrored = torch.rand(len(rows), generator=generator) < 0.5
             x = torch.where(mirrored.reshape(-1, *[1] * (train[0].ndim - 1)), train[1][rows], train[0][rows])
             optimiser.zero_grad()

@@ -15,9 +15,6 @@ static facs_status check_options(const facs_sample_table *table, const facs_load
     if (o->batch < 1)
         return facs_fail(FACS_E_ARG, "loader: batch is %lld, want at least 1",
                          (long long)o->batch);
-    if (o->drop_last && o->batch > table->count)
-        return facs_fail(FACS_E_ARG, "loader: batch is %lld, but there are only %lld samples",
-                         (long long)o->batch, (long long)table->count);
     if (o->size < 1 || o->size > 4096)
         return facs_fail(FACS_E_ARG, "loader: size is %d, want 1 to 4096", o->size);
     if (o->workers < 1 || o->workers > 256 || o->slots < 2)
@@ -164,8 +161,7 @@ static void drain(facs_loader *l)
 static void prepare_slot(facs_loader *l, int64_t batch)
 {
     facs_slot *slot = &l->slots[batch % l->options.slots];
-    const int64_t left = l->total - batch * l->options.batch;
-    slot->n = slot->missing = left < l->options.batch ? left : l->options.batch;
+    slot->n = slot->missing = facs_loader_batch_size(l, batch);
     slot->status = FACS_OK;
 }
 
@@ -190,10 +186,6 @@ facs_status facs_loader_start(facs_loader *l, uint32_t epoch, const int64_t *ind
         FACS_TRY(check_indices(l, indices, count));
     else
         count = l->table.count;
-    if (l->options.drop_last && count < l->options.batch)
-        return facs_fail(FACS_E_ARG,
-                         "loader: batch is %lld, but the pass has only %lld samples",
-                         (long long)l->options.batch, (long long)count);
     pthread_mutex_lock(&l->lock);
     drain(l);
     for (int64_t i = 0; i < count; i++) l->order[i] = indices ? indices[i] : i;
@@ -201,10 +193,9 @@ facs_status facs_loader_start(facs_loader *l, uint32_t epoch, const int64_t *ind
         facs_rng rng = facs_rng_stream(l->options.seed, FACS_RNG_SHUFFLE, epoch, 0);
         facs_rng_shuffle(&rng, l->order, count);
     }
-    l->batches = count / l->options.batch;
-    if (!l->options.drop_last && count % l->options.batch) l->batches++;
-    l->total = l->options.drop_last ? l->batches * l->options.batch : count;
-    l->handed = l->consumed = 0;
+    l->total = count;
+    l->batches = (count - 1) / l->options.batch + 1;
+    l->handed = l->filling = l->position = l->consumed = 0;
     l->holding = 0;
     l->epoch = epoch;
     l->mirror = mirror;

@@ -6,7 +6,8 @@
 /* Samples to batches: worker threads read, vary and pack images into a fixed ring of
  * batches, which one consumer takes in order. The order depends on (seed, epoch), a
  * sample's variation on (seed, epoch, sample) alone, so batches do not depend on the number
- * of workers. Workers do not follow into a forked process: there start and next give
+ * of workers. The batches of a pass differ in size by at most one image, so that no BatchNorm
+ * sees a remainder of one. Workers do not follow into a forked process: there start and next give
  * FACS_E_UNSUPPORTED, and free releases the memory. */
 
 /* Borrowed for the life of the loader. Either paths or images. */
@@ -26,7 +27,6 @@ typedef struct facs_loader_options {
     uint64_t seed;
     facs_augmentation augmentation;
     int shuffle;
-    int drop_last;        /* leave an incomplete last batch out */
     int64_t cache_bytes;  /* decoded images kept in memory for later passes */
     int64_t most_skipped; /* unreadable images left out of one pass; 0: the first is an error */
 } facs_loader_options;
@@ -57,7 +57,7 @@ facs_status facs_loader_create(facs_loader **loader, const facs_sample_table *ta
 void facs_loader_free(facs_loader *loader);
 
 /* Begins a pass over the rows in `indices` (NULL: all), ending one that is under way.
- * FACS_E_ARG names an index outside the table, or a pass without a single batch.
+ * FACS_E_ARG names an index outside the table.
  * `mirror` turns every image left to right, whatever the augmentation draws. */
 facs_status facs_loader_start(facs_loader *loader, uint32_t epoch, const int64_t *indices,
                               int64_t count, int mirror) FACS_MUST_USE;

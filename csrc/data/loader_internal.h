@@ -37,6 +37,8 @@ struct facs_loader {
     int64_t *order;
     int64_t total, batches; /* images and batches of the pass */
     int64_t handed;         /* images given to workers */
+    int64_t filling;        /* the batch of the next image, */
+    int64_t position;       /* and its place there */
     int64_t consumed;       /* batches the consumer has given back */
     int64_t busy;           /* images being worked on */
     int holding;            /* the consumer reads batch `consumed` */
@@ -44,6 +46,11 @@ struct facs_loader {
     int mirror, stopping;
     facs_loader_statistics statistics;
 };
+
+static inline int64_t facs_loader_batch_size(const facs_loader *l, int64_t batch)
+{
+    return l->total / l->batches + (batch < l->total % l->batches);
+}
 
 /* Failures of files, which a pass may leave out. */
 static inline int facs_loader_skippable(facs_status status)

@@ -143,16 +143,19 @@ static int take(facs_loader *l, job *j)
 {
     for (;;) {
         if (l->stopping) return 0;
-        const int64_t batch = l->handed / l->options.batch;
-        if (l->handed < l->total && batch < l->consumed + l->options.slots) break;
+        if (l->handed < l->total && l->filling < l->consumed + l->options.slots) break;
         pthread_cond_wait(&l->work, &l->lock);
     }
-    *j = (job){.slot = &l->slots[l->handed / l->options.batch % l->options.slots],
-               .position = l->handed % l->options.batch,
+    *j = (job){.slot = &l->slots[l->filling % l->options.slots],
+               .position = l->position,
                .row = l->order[l->handed],
                .epoch = l->epoch,
                .mirror = l->mirror};
     l->handed++;
+    if (++l->position == facs_loader_batch_size(l, l->filling)) {
+        l->position = 0;
+        l->filling++;
+    }
     l->busy++;
     return 1;
 }

@@ -127,10 +127,9 @@ static int take_table(loader_object *self, facs_sample_table *table, PyObject *i
 
 static PyObject *loader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"images",    "paths",        "labels",      "batch",
-                            "size",      "workers",      "seed",        "shuffle",
-                            "drop_last", "augmentation", "cache_bytes", "most_skipped",
-                            NULL};
+    static char *names[] = {"images",       "paths",       "labels",       "batch",
+                            "size",         "workers",     "seed",         "shuffle",
+                            "augmentation", "cache_bytes", "most_skipped", NULL};
     PyObject *images, *paths, *labels;
     facs_loader_options o = {.slots = 3};
     facs_augmentation *a = &o.augmentation;
@@ -139,9 +138,9 @@ static PyObject *loader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     unsigned long long seed;
     facs_status status;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$OOOLiiKpp(ddddd)LL", names, &images,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$OOOLiiKp(ddddd)LL", names, &images,
                                      &paths, &labels, &batch, &o.size, &o.workers, &seed,
-                                     &o.shuffle, &o.drop_last, &a->crop_scale,
+                                     &o.shuffle, &a->crop_scale,
                                      &a->flip_probability, &a->rotation, &a->brightness,
                                      &a->contrast, &cache_bytes, &most_skipped))
         return NULL;

@@ -144,7 +144,6 @@ class Loader:
         workers: int,
         seed: int,
         shuffle: bool,
-        drop_last: bool,
         augmentation: tuple[float, float, float, float, float],
         cache_bytes: int,
         most_skipped: int,

@@ -268,9 +268,7 @@ class _StageRun:
         rng = np.random.default_rng((self.trainer.seed, epoch))
         order = rng.permutation(len(self.train))
         flipped = rng.random(len(self.train)) < self.stage.augmentation.flip
-        size = self.trainer.batch_size
-        for i in range(self._steps()):
-            rows = order[i * size : (i + 1) * size]
+        for rows in np.array_split(order, self._steps()):
             x = self.features[rows]
             if self.mirrored is not None:
                 x = np.where(flipped[rows, None], self.mirrored[rows], x)
@@ -396,9 +394,9 @@ def make_loader(
 ) -> _core.Loader:
     """Batches of samples at the network's input size, read by worker threads.
 
-    ``shuffle`` draws the order of every pass, otherwise samples come in order; the last batch may be
-    smaller. Up to ``most_skipped`` unreadable images are left out of a
-    pass; one more is an error.
+    ``shuffle`` draws the order of every pass, otherwise samples come in order. Batches have at most
+    ``batch`` images and differ by at most one. Up to ``most_skipped`` unreadable images are left out
+    of a pass; one more is an error.
     """
     a = augmentation or Augmentation.none()
     images, paths = samples.images, samples.paths
@@ -411,7 +409,6 @@ def make_loader(
         workers=workers,
         seed=seed,
         shuffle=shuffle,
-        drop_last=False,
         augmentation=(a.crop**2, a.flip, a.rotation, a.brightness, a.contrast),
         cache_bytes=_CACHE_BYTES,
         most_skipped=most_skipped,

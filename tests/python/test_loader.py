@@ -20,7 +20,7 @@ LABELS[4, 1] = np.nan
 
 def loader(**options: object) -> _core.Loader:
     values = {
-        "images": IMAGES, "paths": None, "labels": LABELS, "batch": 4, "size": 16, "workers": 2, "seed": 7, "shuffle": True, "drop_last": False,
+        "images": IMAGES, "paths": None, "labels": LABELS, "batch": 4, "size": 16, "workers": 2, "seed": 7, "shuffle": True,
         "augmentation": (1.0, 0.0, 0.0, 0.0, 0.0), "cache_bytes": 0, "most_skipped": 0, **options,
     }  # fmt: skip
     return _core.Loader(**values)
@@ -41,16 +41,24 @@ def files(tmp_path: Path) -> list[str]:
     return paths
 
 
-@pytest.mark.parametrize("drop_last", [False, True])
-def test_every_sample_once(drop_last: bool) -> None:
-    source = loader(drop_last=drop_last)
+def test_every_sample_once() -> None:
+    source = loader()
     for number in range(3):
         x, y, mask, index = epoch(source, number)
-        assert len(index) == len(set(index)) == (20 if drop_last else N)
+        assert len(index) == len(set(index)) == N
         assert len(x) == len(index)
         np.testing.assert_array_equal(mask, ~np.isnan(LABELS[index]))
         np.testing.assert_array_equal(y, np.nan_to_num(LABELS[index]))
         np.testing.assert_array_equal(x[5], fn.resize_image(IMAGES[index[5]], 16, 16))
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 13, 17, 23])
+def test_batches_differ_by_one_at_most(count: int) -> None:
+    source = loader(shuffle=False)
+    source.start(0, indices=np.arange(count))
+    parts = [batch[3] for batch in source]
+    for part, wanted in zip(parts, np.array_split(np.arange(count), -(-count // 4)), strict=True):
+        np.testing.assert_array_equal(part, wanted)
 
 
 def test_order() -> None:
@@ -132,7 +140,6 @@ def test_unreadable_images(files: list[str]) -> None:
     ("options", "message"),
     [
         ({"batch": 0}, "batch is 0"),
-        ({"batch": 24, "drop_last": True}, "batch is 24, but there are only 23"),
         ({"size": 0}, "size is 0"),
         ({"workers": 0}, "0 workers"),
         ({"most_skipped": -1}, "most_skipped -1"),
@@ -154,8 +161,6 @@ def test_bad_indices() -> None:
     for indices, message in (([N], f"is {N}, want 0 to"), ([-1], "is -1"), ([], "0 indices")):
         with pytest.raises(ValueError, match=message):
             source.start(0, indices=np.array(indices, np.int64))
-    with pytest.raises(ValueError, match="batch is 4, but the pass has only 3"):
-        loader(drop_last=True).start(0, indices=np.arange(3))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
