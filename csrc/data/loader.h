@@ -7,8 +7,8 @@
  * batches, which one consumer takes in order. The order depends on (seed, epoch), a
  * sample's variation on (seed, epoch, sample) alone, so batches do not depend on the number
  * of workers. The batches of a pass differ in size by at most one image, so that no BatchNorm
- * sees a remainder of one. Workers do not follow into a forked process: there start and next give
- * FACS_E_UNSUPPORTED, and free releases the memory. */
+ * sees a remainder of one. Workers do not follow into a forked process: there start and next
+ * give FACS_E_UNSUPPORTED, and free releases the memory. */
 
 /* Borrowed for the life of the loader. Either paths or images. */
 typedef struct facs_sample_table {

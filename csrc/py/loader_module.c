@@ -138,11 +138,10 @@ static PyObject *loader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     unsigned long long seed;
     facs_status status;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$OOOLiiKp(ddddd)LL", names, &images,
-                                     &paths, &labels, &batch, &o.size, &o.workers, &seed,
-                                     &o.shuffle, &a->crop_scale,
-                                     &a->flip_probability, &a->rotation, &a->brightness,
-                                     &a->contrast, &cache_bytes, &most_skipped))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "$OOOLiiKp(ddddd)LL", names, &images, &paths,
+                                     &labels, &batch, &o.size, &o.workers, &seed, &o.shuffle,
+                                     &a->crop_scale, &a->flip_probability, &a->rotation,
+                                     &a->brightness, &a->contrast, &cache_bytes, &most_skipped))
         return NULL;
     o.batch = batch, o.seed = seed, o.cache_bytes = cache_bytes, o.most_skipped = most_skipped;
     loader_object *self = (loader_object *)type->tp_alloc(type, 0);

@@ -2,6 +2,7 @@
 
 #include "core/memory.h"
 #include "metric/ranking.h"
+#include "metric/thresholds.h"
 
 #include <string.h>
 
@@ -226,6 +227,35 @@ static PyObject *metric_pr_curve(PyObject *module, PyObject *args)
     return list;
 }
 
+static PyObject *metric_shrink_thresholds(PyObject *module, PyObject *args)
+{
+    PyObject *thresholds, *positives;
+    facs_py_array in, counts, out;
+    int64_t shape[1] = {FACS_PY_ANY};
+    double strength;
+    facs_status status = FACS_E_OOM;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "OOd:metric_shrink_thresholds", &thresholds, &positives,
+                          &strength) ||
+        facs_py_array_from(&in, thresholds, "thresholds", FACS_PY_FLOAT64, 1, shape) < 0)
+        return NULL;
+    if (facs_py_array_from(&counts, positives, "positives", FACS_PY_INT64, 1, shape) < 0) {
+        facs_py_array_release(&in);
+        return NULL;
+    }
+    if (facs_py_array_new(&out, FACS_PY_FLOAT64, 1, shape) == 0) {
+        memcpy(out.data, in.data, (size_t)shape[0] * sizeof(double));
+        status = facs_shrink_thresholds(out.data, counts.data, shape[0], strength);
+        if (status != FACS_OK) facs_py_raise(status);
+    }
+    facs_py_array_release(&in);
+    facs_py_array_release(&counts);
+    if (status == FACS_OK) return facs_py_array_detach(&out);
+    facs_py_array_release(&out);
+    return NULL;
+}
+
 static PyObject *metric_macro_mean(PyObject *module, PyObject *object)
 {
     facs_py_array values;
@@ -247,6 +277,8 @@ static PyMethodDef functions[] = {
      "metric_ranking(name, scores, target, mask) -> (k,)"},
     {"metric_pr_curve", metric_pr_curve, METH_VARARGS,
      "metric_pr_curve(scores, target, mask) -> [(precision, recall, thresholds)]"},
+    {"metric_shrink_thresholds", metric_shrink_thresholds, METH_VARARGS,
+     "metric_shrink_thresholds(thresholds, positives, strength) -> (k,)"},
     {"metric_macro_mean", metric_macro_mean, METH_O, "metric_macro_mean(values) -> float"},
     {NULL, NULL, 0, NULL},
 };

@@ -77,6 +77,9 @@ def metric_ranking(
 def metric_pr_curve(
     scores: ArrayLike, target: ArrayLike, mask: ArrayLike | None, /
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]]: ...
+def metric_shrink_thresholds(
+    thresholds: ArrayLike, positives: ArrayLike, strength: float, /
+) -> NDArray[np.float64]: ...
 def metric_macro_mean(values: ArrayLike, /) -> float: ...
 
 class Network:

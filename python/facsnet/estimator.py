@@ -54,6 +54,8 @@ class AUClassifier:
     batch_size : int
     monitor : str
         Validation score that picks the epoch, see `Trainer`.
+    threshold_shrinkage : float
+        How far thresholds of rare labels are drawn to the median, see `metrics.fit_thresholds`.
     flip_average : bool
         Predict the mean of the plain and the mirrored image's logits.
     random_state : int
@@ -66,7 +68,7 @@ class AUClassifier:
     network_ : Network
     history_ : History
     thresholds_ : float64 array (k,)
-        Per label the threshold of the best F1 on the validation part; 0.5 where it had no positive.
+        Per label the threshold of the best F1 on the validation part, see `threshold_shrinkage`.
     training_subjects_ : tuple of str
         Subjects of the training and validation parts; `evaluate` refuses them.
     """
@@ -86,6 +88,7 @@ class AUClassifier:
         finetune_rate: float = 1e-5,
         batch_size: int = 64,
         monitor: str = "roc_auc",
+        threshold_shrinkage: float = 5.0,
         flip_average: bool = True,
         random_state: int = 0,
         threads: int | None = None,
@@ -96,7 +99,8 @@ class AUClassifier:
         self.stages = stages
         self.head_epochs, self.finetune_epochs = head_epochs, finetune_epochs
         self.unfreeze, self.finetune_rate = unfreeze, finetune_rate
-        self.batch_size, self.monitor, self.flip_average = batch_size, monitor, flip_average
+        self.batch_size, self.monitor = batch_size, monitor
+        self.threshold_shrinkage, self.flip_average = threshold_shrinkage, flip_average
         self.random_state, self.threads, self.progress = random_state, threads, progress
         self.network_: Network | None = None
         self.history_ = History()
@@ -147,7 +151,9 @@ class AUClassifier:
         self.history_ = trainer.fit(inner, valid)
         self.network_ = network
         self.training_subjects_ = tuple(sorted({*_subjects(inner), *_subjects(valid)}))
-        self.thresholds_ = metrics.fit_thresholds(self._scores(valid), valid.labels)
+        self.thresholds_ = metrics.fit_thresholds(
+            self._scores(valid), valid.labels, shrinkage=self.threshold_shrinkage, names=valid.label_names
+        )
         return self
 
     def _make_network(self, labels: Sequence[str]) -> Network:

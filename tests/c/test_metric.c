@@ -1,6 +1,7 @@
 #include "check.h"
 
 #include "metric/ranking.h"
+#include "metric/thresholds.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -181,6 +182,21 @@ static void test_best_threshold(void)
     facs_ranking_free(r);
 }
 
+static void test_shrink(void)
+{
+    double thresholds[] = {0.25, NAN, 0.75, 0.5}, none[] = {NAN, NAN};
+    const int64_t positives[] = {10, 0, 30, 0};
+    CHECK_OK(facs_shrink_thresholds(thresholds, positives, 4, 10)); /* the median is 0.5 */
+    CHECK(thresholds[0] == 0.375 && thresholds[1] == 0.5);
+    CHECK(thresholds[2] == 0.6875 && thresholds[3] == 0.5);
+    CHECK_OK(facs_shrink_thresholds(thresholds, positives, 4, 0));
+    CHECK(thresholds[0] == 0.375 && thresholds[2] == 0.6875);
+    CHECK_OK(facs_shrink_thresholds(none, positives, 2, 1));
+    CHECK(isnan(none[0]) && isnan(none[1]));
+    CHECK_STATUS(facs_shrink_thresholds(thresholds, positives, 4, -1), FACS_E_ARG);
+    CHECK_STATUS(facs_shrink_thresholds(thresholds, positives, 4, NAN), FACS_E_ARG);
+}
+
 int main(void)
 {
     test_confusion();
@@ -191,5 +207,6 @@ int main(void)
     test_large();
     test_empty();
     test_best_threshold();
+    test_shrink();
     return check_report("metric");
 }

@@ -179,6 +179,19 @@ def test_macro_mean_names_what_is_undefined():
         assert metrics.macro_mean([0.25, 0.75]) == 0.5
 
 
+def test_shrunk_thresholds():
+    scores = [[0.0, 0.9, 0.2], [1.0, 0.1, 0.4], [0.75, 0.3, 0.6]]
+    target = [[0, 1, 0], [1, 0, 0], [1, 0, 0]]
+    with pytest.warns(metrics.UndefinedScoreWarning, match=r"the median is taken.*C"):
+        fitted = metrics.fit_thresholds(scores, target, shrinkage=2, names="ABC")
+    own, median = np.array([0.375, 0.6]), (0.375 + 0.6) / 2
+    np.testing.assert_allclose(fitted, [own[0] / 2 + median / 2, own[1] / 3 + median * 2 / 3, median], rtol=1e-7)
+    assert metrics.fit_thresholds([0.0, 1.0], [0, 1], shrinkage=5) == 0.5  # one label is its own median
+    for wrong in (-1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="shrinkage is"):
+            metrics.fit_thresholds([0.0, 1.0], [0, 1], shrinkage=wrong)
+
+
 def test_fit_thresholds_names_labels_without_a_positive():
     with pytest.warns(metrics.UndefinedScoreWarning, match="no positive.*: AU02$"):
         fitted = metrics.fit_thresholds([[0.0, 0.9], [1.0, 0.9]], [[0, 0], [1, 0]], names=["AU01", "AU02"])
