@@ -14,7 +14,7 @@ import numpy as np
 
 import facsnet as fn
 from facsnet import _core
-from facsnet.training import logits_of
+from facsnet.loading import logits_of
 
 COLUMNS = ("roc_auc", "average_precision", "f1", "f1_fitted")
 

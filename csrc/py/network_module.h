@@ -9,8 +9,8 @@
  * one. */
 facs_session *facs_py_network_session(PyObject *object);
 
-/* A network is used by one thread at a time: takes its lock, or raises RuntimeError when
- * another thread holds it and returns -1. */
+/* A network is used by one thread at a time: waits for its lock without the GIL. -1 with an
+ * exception when there is no lock to be had. */
 int facs_py_network_enter(PyObject *object);
 void facs_py_network_leave(PyObject *object);
 

@@ -10,13 +10,14 @@ from facsnet._about import about
 from facsnet._core import DeviceError, FormatError
 from facsnet._version import __version__
 from facsnet.estimator import AUClassifier
+from facsnet.history import History
 from facsnet.images import augment_image, crop_image, decode_image, read_image, resize_image
 from facsnet.losses import Loss
 from facsnet.network import LoadReport, Network, NetworkConfig, Preprocessing
 from facsnet.report import Report
 from facsnet.samples import Sample, Samples
 from facsnet.stages import Augmentation, Optimiser, Schedule, Stage, two_stage
-from facsnet.training import History, Trainer
+from facsnet.training import Trainer
 
 __all__ = [
     "AUClassifier",

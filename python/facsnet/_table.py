@@ -14,7 +14,20 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["check_names", "choose_labels", "frame_intensity", "frame_labels", "join_paths", "read_csv", "texts"]
+__all__ = [
+    "check_images",
+    "check_intensity",
+    "check_labels",
+    "check_names",
+    "choose_labels",
+    "frame_intensity",
+    "frame_labels",
+    "join_paths",
+    "read_csv",
+    "texts",
+]
+
+FloatArray = npt.NDArray[np.float32]
 
 # Cells of unknown labels. Subjects may have such initials.
 _NOTHING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")
@@ -119,3 +132,50 @@ def _numbers(frame: pd.DataFrame, name: str, what: str, wanted: str) -> npt.NDAr
         row = int(np.flatnonzero(text.to_numpy())[0])
         raise ValueError(f"{what} {name!r} of row {row} is {frame[name].iloc[row]!r}, want {wanted}")
     return np.asarray(values.to_numpy(np.float64, na_value=np.nan))
+
+
+def check_labels(labels: npt.ArrayLike, names: Sequence[str]) -> FloatArray:
+    """Labels (n, k) as float32; ValueError names the row and label that is not 0, 1 or NaN."""
+    values = np.asarray(labels, dtype=np.float64)
+    if not names:
+        raise ValueError("label_names is empty")
+    if len(set(names)) != len(names):
+        raise ValueError(f"label_names has a name twice: {list(names)}")
+    if values.ndim != 2 or values.shape[1] != len(names):
+        raise ValueError(f"labels has shape {values.shape}, want (n, {len(names)})")
+    wrong = ~(np.isnan(values) | (values == 0) | (values == 1))
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"label {names[column]!r} of row {row} is {values[row, column]:.10g}, want 0, 1 or NaN (unknown)"
+        )
+    return values.astype(np.float32)
+
+
+def check_intensity(intensity: npt.ArrayLike, shape: tuple[int, ...]) -> FloatArray:
+    """A read-only float32 copy of intensities, 0 or more, or NaN."""
+    values = np.array(intensity, dtype=np.float32)
+    if values.shape != shape:
+        raise ValueError(f"intensity has shape {values.shape}, the labels have {shape}")
+    wrong = (values < 0) | np.isinf(values)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"intensity of row {row}, label {column} is {values[row, column]:g}, want 0 or more, or NaN (unknown)"
+        )
+    values.setflags(write=False)
+    return values
+
+
+def check_images(images: Any) -> None:
+    """Refuses what is not uint8 (n, h, w, 3) or a sequence of uint8 (h, w, 3)."""
+    if isinstance(images, np.ndarray):
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+            raise ValueError(f"images is a {images.dtype} array of shape {images.shape}, want uint8 (n, h, w, 3)")
+        return
+    for i, image in enumerate(images):
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            found = (
+                f"{image.dtype} array of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+            )
+            raise ValueError(f"images[{i}] is a {found}, want uint8 (h, w, 3)")

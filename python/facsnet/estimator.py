@@ -13,13 +13,15 @@ import numpy.typing as npt
 
 from facsnet import _core, metrics
 from facsnet._safetensors import read_safetensors, write_safetensors
+from facsnet.history import History
 from facsnet.images import read_image, resize_image
+from facsnet.loading import logits_of
 from facsnet.losses import Loss
 from facsnet.network import LoadReport, Network, NetworkConfig
 from facsnet.report import Report
 from facsnet.samples import Samples
 from facsnet.stages import Stage, two_stage
-from facsnet.training import History, Trainer, logits_of
+from facsnet.training import Trainer
 
 if TYPE_CHECKING:
     import pandas as pd

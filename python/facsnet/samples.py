@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from facsnet import _table
+from facsnet import _splits, _table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ class Samples:
         subject_order: tuple[str, ...] | None = None,
     ) -> None:
         self.label_names = tuple(_table.check_names(label_names, "label_names"))
-        self.labels = _check_labels(labels, self.label_names)
+        self.labels = _table.check_labels(labels, self.label_names)
         self.labels.setflags(write=False)
         self.paths = None if paths is None else tuple(paths)
         self.images = images
@@ -76,7 +76,7 @@ class Samples:
             self.images.setflags(write=False)
         self.subjects = _fixed(subjects)
         self.folds_column = _fixed(folds)
-        self.intensity = None if intensity is None else _check_intensity(intensity, self.labels.shape)
+        self.intensity = None if intensity is None else _table.check_intensity(intensity, self.labels.shape)
         self._subject_order = subject_order
         n = len(self.labels)
         for name, values in (("paths", paths), ("images", images), ("subject", subjects), ("fold", folds)):
@@ -214,7 +214,7 @@ class Samples:
             if images and all(isinstance(p, (str, os.PathLike)) for p in images):
                 paths, images = _table.join_paths(None, _table.texts(map(os.fspath, images), "path")), None
         if images is not None:
-            _check_images(images)
+            _table.check_images(images)
         return cls(
             label_names=names,
             labels=values,
@@ -402,14 +402,15 @@ class Samples:
         present = set(self._need_subjects())
         if self._subject_order is not None:
             return [s for s in self._subject_order if s in present]
-        names = sorted(present)
-        return [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+        return _splits.permuted(present, seed)
 
-    def _of_subjects(self, subjects: Sequence[str], order: Sequence[str]) -> Samples:
-        rows = np.flatnonzero(np.isin(self._need_subjects().astype(str), list(subjects)))
-        part = self._take(rows)
-        part._subject_order = tuple(order)
-        return part
+    def _apart(self, held: Sequence[str], order: Sequence[str]) -> tuple[Samples, Samples]:
+        """The other subjects and the held ones; both remember the order of the whole."""
+        inside = np.isin(self._need_subjects().astype(str), list(held))
+        parts = self._take(np.flatnonzero(~inside)), self._take(np.flatnonzero(inside))
+        for part in parts:
+            part._subject_order = tuple(order)
+        return parts
 
     def split_by_subject(self, *, test: float = 0.33, seed: int = 0) -> tuple[Samples, Samples]:
         """Two parts without a common subject: (train, test).
@@ -422,13 +423,11 @@ class Samples:
         """
         if not 0 < test < 1:
             raise ValueError(f"test is {test}, want a share between 0 and 1")
-        names = sorted(set(self._need_subjects()))
-        order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+        order = _splits.permuted(self._need_subjects(), seed)
         if len(order) < 2:
             raise ValueError(f"there is only {len(order)} subject, a split wants two")
         count = min(max(1, round(test * len(order))), len(order) - 1)
-        held = order[:count]
-        return self._of_subjects(order[count:], order), self._of_subjects(held, order)
+        return self._apart(order[:count], order)
 
     def folds(self, k: int, *, by: str = "subject", seed: int = 0) -> list[tuple[Samples, Samples]]:
         """k pairs (train, test) that together test every sample once.
@@ -452,31 +451,20 @@ class Samples:
         if k < 2:
             raise ValueError(f"k is {k}, want at least 2")
         if by == "subject":
-            names = sorted(set(self._need_subjects()))
-            order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+            order = _splits.permuted(self._need_subjects(), seed)
             if k > len(order):
                 raise ValueError(f"k is {k}, but there are only {len(order)} subjects")
-            tests = [[s for i, s in enumerate(order) if i % k == fold] for fold in range(k)]
-            return [
-                (self._of_subjects([s for s in order if s not in set(t)], order), self._of_subjects(t, order))
-                for t in tests
-            ]
+            return [self._apart(order[fold::k], order) for fold in range(k)]
         if by == "fold":
             if self.folds_column is None:
                 raise ValueError("by='fold', but there is no fold column")
-            groups = sorted(set(self.folds_column), key=lambda name: (int(name) if name.isdecimal() else 0, name))
-            if len(groups) != k:
-                raise ValueError(f"k is {k}, the fold column has {len(groups)}: {groups[:8]}")
-            assignment = np.array([groups.index(f) for f in self.folds_column])
+            assignment = _splits.numbered(self.folds_column, k)
         elif by == "sample":
             if self.subjects is not None and len(set(self.subjects)) < len(self):
                 warnings.warn(
                     "folds by sample put one subject on both sides: scores will look better than they are", stacklevel=2
                 )
-            if k > len(self):
-                raise ValueError(f"k is {k}, but there are only {len(self)} samples")
-            assignment = np.empty(len(self), np.int64)
-            assignment[np.random.default_rng(seed).permutation(len(self))] = np.arange(len(self)) % k
+            assignment = _splits.dealt(len(self), k, seed)
         else:
             raise ValueError(f"by is {by!r}, want 'subject', 'fold' or 'sample'")
         parts = [(self[assignment != fold], self[assignment == fold]) for fold in range(k)]
@@ -501,8 +489,7 @@ class Samples:
         order = self._ordered_subjects(seed)
         if len(order) < 2:
             raise ValueError(f"there is only {len(order)} subject, an inner validation part wants another")
-        held = order[::every]
-        return self._of_subjects([s for s in order if s not in set(held)], order), self._of_subjects(held, order)
+        return self._apart(order[::every], order)
 
 
 def check_disjoint(a: Samples, b: Samples) -> None:
@@ -523,47 +510,3 @@ def _fixed(values: Sequence[str] | None) -> npt.NDArray[Any] | None:
     array = np.array(values, dtype=object)
     array.setflags(write=False)
     return array
-
-
-def _check_labels(labels: npt.ArrayLike, names: Sequence[str]) -> FloatArray:
-    values = np.asarray(labels, dtype=np.float64)
-    if not names:
-        raise ValueError("label_names is empty")
-    if len(set(names)) != len(names):
-        raise ValueError(f"label_names has a name twice: {list(names)}")
-    if values.ndim != 2 or values.shape[1] != len(names):
-        raise ValueError(f"labels has shape {values.shape}, want (n, {len(names)})")
-    wrong = ~(np.isnan(values) | (values == 0) | (values == 1))
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        raise ValueError(
-            f"label {names[column]!r} of row {row} is {values[row, column]:.10g}, want 0, 1 or NaN (unknown)"
-        )
-    return values.astype(np.float32)
-
-
-def _check_intensity(intensity: npt.ArrayLike, shape: tuple[int, ...]) -> FloatArray:
-    values = np.array(intensity, dtype=np.float32)
-    if values.shape != shape:
-        raise ValueError(f"intensity has shape {values.shape}, the labels have {shape}")
-    wrong = (values < 0) | np.isinf(values)
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        raise ValueError(
-            f"intensity of row {row}, label {column} is {values[row, column]:g}, want 0 or more, or NaN (unknown)"
-        )
-    values.setflags(write=False)
-    return values
-
-
-def _check_images(images: Any) -> None:
-    if isinstance(images, np.ndarray):
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-            raise ValueError(f"images is a {images.dtype} array of shape {images.shape}, want uint8 (n, h, w, 3)")
-        return
-    for i, image in enumerate(images):
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            found = (
-                f"{image.dtype} array of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-            )
-            raise ValueError(f"images[{i}] is a {found}, want uint8 (h, w, 3)")

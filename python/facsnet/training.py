@@ -5,68 +5,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from facsnet import _core, metrics
+from facsnet.history import History
+from facsnet.loading import features_of, logits_of, make_loader, progress_bar
 from facsnet.losses import Loss, resolve
 from facsnet.network import Network
 from facsnet.samples import Samples, check_disjoint
-from facsnet.stages import Augmentation, Stage, two_stage
+from facsnet.stages import Stage, two_stage
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["History", "Trainer", "features_of", "logits_of", "make_loader"]
+__all__ = ["Trainer"]
 
 FloatArray = npt.NDArray[np.float32]
 _MONITORS = ("roc_auc", "average_precision", "f1", "loss")
-_CACHE_BYTES = 2 << 30
-
-
-@dataclass
-class History:
-    """What happened, epoch by epoch.
-
-    Attributes
-    ----------
-    rows : list of dict
-        stage, epoch, loss, rate, seconds, loader_seconds, and with a validation set valid_loss,
-        valid_f1, valid_average_precision, valid_roc_auc.
-    best : dict
-        Stage name to the epoch whose weights were kept.
-    notes : list of str
-        What a reader should know: how features were cached, why a stage ended.
-    interrupted : bool
-        Ctrl-C ended training; the network holds the best weights so far.
-    """
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    best: dict[str, int] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    interrupted: bool = False
-
-    def to_frame(self) -> pd.DataFrame:
-        """The rows as a pandas DataFrame."""
-        import pandas as pd
-
-        return pd.DataFrame(self.rows)
-
-    def __str__(self) -> str:
-        if not self.rows:
-            return "no epochs"
-        names = [n for n in self.rows[0] if n not in ("loader_seconds",)]
-        lines = ["  ".join(f"{n.removeprefix('valid_'):>12}" for n in names)]
-        for row in self.rows:
-            lines.append("  ".join(f"{_cell(row.get(n)):>12}" for n in names))
-        return "\n".join([*lines, *self.notes])
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 class Trainer:
@@ -280,7 +236,7 @@ class _StageRun:
         steps, losses, rate = self._steps(), [], self.stage.rate
         start = waited = time.perf_counter()
         loading = 0.0
-        with _progress(
+        with progress_bar(
             steps, self._bar(f"{self.stage.name} {epoch + 1}/{self.stage.epochs}"), self.trainer.progress
         ) as bar:
             for i, batch in enumerate(self._batches(epoch)):
@@ -356,100 +312,3 @@ def _known(labels: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
     values = np.asarray(labels, np.float32)
     mask = ~np.isnan(values)
     return np.where(mask, values, np.float32(0)), mask.astype(np.float32)
-
-
-class _NoBar:
-    def __enter__(self) -> _NoBar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def update(self, n: int = 1) -> None:
-        return None
-
-    def set_postfix(self, **_: object) -> None:
-        return None
-
-
-def _progress(total: int, title: str | None, shown: bool | None) -> Any:
-    if title is None or shown is False:
-        return _NoBar()
-    from tqdm.auto import tqdm
-
-    # disable=None hides the bar where there is no terminal
-    return tqdm(total=total, desc=title, leave=False, disable=None if shown is None else False)
-
-
-def make_loader(
-    samples: Samples,
-    network: Network,
-    *,
-    batch: int,
-    seed: int = 0,
-    workers: int = 1,
-    augmentation: Augmentation | None = None,
-    shuffle: bool = True,
-    most_skipped: int = 0,
-) -> _core.Loader:
-    """Batches of samples at the network's input size, read by worker threads.
-
-    ``shuffle`` draws the order of every pass, otherwise samples come in order. Batches have at most
-    ``batch`` images and differ by at most one. Up to ``most_skipped`` unreadable images are left out
-    of a pass; one more is an error.
-    """
-    a = augmentation or Augmentation.none()
-    images, paths = samples.images, samples.paths
-    return _core.Loader(
-        images=images if paths is None else None,
-        paths=paths,
-        labels=samples.labels,
-        batch=batch,
-        size=network.input_size,
-        workers=workers,
-        seed=seed,
-        shuffle=shuffle,
-        augmentation=(a.crop**2, a.flip, a.rotation, a.brightness, a.contrast),
-        cache_bytes=_CACHE_BYTES,
-        most_skipped=most_skipped,
-    )
-
-
-def _collect(
-    network: Network, samples: Samples, run: Any, width: int, flip: bool, workers: int, title: str | None, batch: int
-) -> FloatArray:
-    loader = make_loader(samples, network, batch=min(batch, len(samples)), workers=workers, shuffle=False)
-    out = np.empty((len(samples), width), np.float32)
-    loader.start(0, mirror=flip)
-    with _progress(len(samples), title, None) as bar:
-        for x, _, _, index in loader:
-            out[index] = run(x)
-            bar.update(len(index))
-    return out
-
-
-def features_of(
-    network: Network,
-    samples: Samples,
-    *,
-    flip: bool = False,
-    workers: int = 1,
-    progress: str | None = None,
-    batch: int = 64,
-) -> FloatArray:
-    """Features (n, c) of all samples, mirrored where ``flip``; ``progress`` titles a bar."""
-    width = network._core.features(np.zeros((1, network.input_size, network.input_size, 3), np.uint8)).shape[1]
-    return _collect(network, samples, network.features, width, flip, workers, progress, batch)
-
-
-def logits_of(
-    network: Network,
-    samples: Samples,
-    *,
-    flip: bool = False,
-    workers: int = 1,
-    progress: str | None = None,
-    batch: int = 64,
-) -> FloatArray:
-    """Logits (n, k) of all samples."""
-    return _collect(network, samples, network.forward, len(network.label_names), flip, workers, progress, batch)

@@ -13,7 +13,7 @@ import pytest
 import facsnet as fn
 from facsnet import _core
 from facsnet.datasets import synthetic_faces
-from facsnet.training import features_of, logits_of
+from facsnet.loading import features_of, logits_of
 
 LABELS = ("AU04", "AU25")
 

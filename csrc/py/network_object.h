@@ -1,0 +1,30 @@
+#ifndef FACS_PY_NETWORK_OBJECT_H
+#define FACS_PY_NETWORK_OBJECT_H
+
+#include "py/network_module.h"
+
+/* facsnet._core.Network, shared by network_module.c (the type), network_run.c (passes) and
+ * network_rows.c (parameters and facts); nobody else includes it. */
+
+typedef struct facs_network_object {
+    PyObject_HEAD facs_session *session;
+    PyThread_type_lock lock;
+    PyObject *pending; /* input of the last inference forward, for a later backward */
+} facs_network_object;
+
+static inline facs_network *facs_py_network_of(PyObject *object)
+{
+    return facs_session_network(((facs_network_object *)object)->session);
+}
+
+PyObject *facs_py_network_forward(PyObject *network, PyObject *args, PyObject *kwargs);
+PyObject *facs_py_network_features(PyObject *network, PyObject *x);
+PyObject *facs_py_network_head(PyObject *network, PyObject *features);
+PyObject *facs_py_network_backward(PyObject *network, PyObject *dlogits);
+
+PyObject *facs_py_network_parameter_rows(PyObject *network, PyObject *unused);
+PyObject *facs_py_network_gradients(PyObject *network, PyObject *unused);
+PyObject *facs_py_network_node_rows(PyObject *network, PyObject *unused);
+PyObject *facs_py_network_block_names(PyObject *network, PyObject *unused);
+
+#endif

@@ -1,0 +1,116 @@
+"""Samples through the ring of batches and through a network, with a progress bar."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from facsnet import _core
+from facsnet.network import Network
+from facsnet.samples import Samples
+from facsnet.stages import Augmentation
+
+__all__ = ["features_of", "logits_of", "make_loader", "progress_bar"]
+
+FloatArray = npt.NDArray[np.float32]
+_CACHE_BYTES = 2 << 30
+
+
+class _NoBar:
+    def __enter__(self) -> _NoBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def update(self, n: int = 1) -> None:
+        return None
+
+    def set_postfix(self, **_: object) -> None:
+        return None
+
+
+def progress_bar(total: int, title: str | None, shown: bool | None) -> Any:
+    """A tqdm bar; nothing where ``title`` is None or ``shown`` False, by itself on terminals and in notebooks."""
+    if title is None or shown is False:
+        return _NoBar()
+    from tqdm.auto import tqdm
+
+    # disable=None hides the bar where there is no terminal
+    return tqdm(total=total, desc=title, leave=False, disable=None if shown is None else False)
+
+
+def make_loader(
+    samples: Samples,
+    network: Network,
+    *,
+    batch: int,
+    seed: int = 0,
+    workers: int = 1,
+    augmentation: Augmentation | None = None,
+    shuffle: bool = True,
+    most_skipped: int = 0,
+) -> _core.Loader:
+    """Batches of samples at the network's input size, read by worker threads.
+
+    ``shuffle`` draws the order of every pass, otherwise samples come in order. Batches have at most
+    ``batch`` images and differ by at most one. Up to ``most_skipped`` unreadable images are left out
+    of a pass; one more is an error.
+    """
+    a = augmentation or Augmentation.none()
+    images, paths = samples.images, samples.paths
+    return _core.Loader(
+        images=images if paths is None else None,
+        paths=paths,
+        labels=samples.labels,
+        batch=batch,
+        size=network.input_size,
+        workers=workers,
+        seed=seed,
+        shuffle=shuffle,
+        augmentation=(a.crop**2, a.flip, a.rotation, a.brightness, a.contrast),
+        cache_bytes=_CACHE_BYTES,
+        most_skipped=most_skipped,
+    )
+
+
+def _collect(
+    network: Network, samples: Samples, run: Any, width: int, flip: bool, workers: int, title: str | None, batch: int
+) -> FloatArray:
+    loader = make_loader(samples, network, batch=min(batch, len(samples)), workers=workers, shuffle=False)
+    out = np.empty((len(samples), width), np.float32)
+    loader.start(0, mirror=flip)
+    with progress_bar(len(samples), title, None) as bar:
+        for x, _, _, index in loader:
+            out[index] = run(x)
+            bar.update(len(index))
+    return out
+
+
+def features_of(
+    network: Network,
+    samples: Samples,
+    *,
+    flip: bool = False,
+    workers: int = 1,
+    progress: str | None = None,
+    batch: int = 64,
+) -> FloatArray:
+    """Features (n, c) of all samples, mirrored where ``flip``; ``progress`` titles a bar."""
+    width = network._core.features(np.zeros((1, network.input_size, network.input_size, 3), np.uint8)).shape[1]
+    return _collect(network, samples, network.features, width, flip, workers, progress, batch)
+
+
+def logits_of(
+    network: Network,
+    samples: Samples,
+    *,
+    flip: bool = False,
+    workers: int = 1,
+    progress: str | None = None,
+    batch: int = 64,
+) -> FloatArray:
+    """Logits (n, k) of all samples."""
+    return _collect(network, samples, network.forward, len(network.label_names), flip, workers, progress, batch)
