@@ -14,7 +14,8 @@ struct facs_trainer {
     facs_real *gradients; /* the session's */
     void *scratch;        /* of the optimiser */
     double *block_rates;
-    facs_real *weights; /* copies of class_weight and pos_weight */
+    facs_real *weights;    /* copies of class_weight and pos_weight */
+    facs_real *statistics; /* running ones as they were before the step */
     facs_plateau plateau;
     uint64_t seed;
     uint32_t steps;
@@ -39,6 +40,33 @@ static facs_status copy_arrays(facs_trainer *t, const facs_stage *stage)
         o->pos_weight =
             memcpy(t->weights + k, o->pos_weight, (size_t)k * sizeof *o->pos_weight);
     return FACS_OK;
+}
+
+/* Copies the running statistics of all layers to the side, or back. A forward pass moves
+ * them before it is known whether its step can be taken. */
+static void copy_statistics(const facs_trainer *t, int restore)
+{
+    const facs_network *net = facs_session_network(t->session);
+    facs_real *kept = t->statistics;
+
+    for (int i = 0; i < net->graph.parameter_count; i++) {
+        const facs_parameter *p = &net->graph.parameters[i];
+        facs_real *own = net->parameters + p->offset;
+        if (facs_parameter_is_trained(p)) continue;
+        memcpy(restore ? own : kept, restore ? kept : own, (size_t)p->count * sizeof *own);
+        kept += p->count;
+    }
+}
+
+static facs_status allocate_statistics(facs_trainer *t)
+{
+    const facs_graph *graph = &facs_session_network(t->session)->graph;
+    size_t count = 1;
+
+    for (int i = 0; i < graph->parameter_count; i++)
+        if (!facs_parameter_is_trained(&graph->parameters[i]))
+            count += (size_t)graph->parameters[i].count;
+    return facs_allocate(&t->statistics, count, sizeof *t->statistics, "trainer");
 }
 
 static facs_status make_plan(facs_trainer *t, int64_t batch)
@@ -77,6 +105,7 @@ static facs_status make(facs_trainer *t, const facs_stage *stage, int64_t batch)
         return facs_fail(FACS_E_ARG, "stage: the learning rate is %g, want more than 0",
                          stage->rate);
     FACS_TRY(copy_arrays(t, stage));
+    FACS_TRY(allocate_statistics(t));
     FACS_TRY(
         facs_training_graph_create(&t->training, net, t->stage.loss, &t->stage.loss_options));
     return make_plan(t, batch);
@@ -111,6 +140,7 @@ void facs_trainer_free(facs_trainer *t)
     facs_free(t->scratch);
     facs_free(t->block_rates);
     facs_free(t->weights);
+    facs_free(t->statistics);
     facs_free(t);
 }
 
@@ -166,6 +196,7 @@ facs_status facs_trainer_step(facs_trainer *t, const facs_training_batch *batch,
     if (batch->n < 1 || batch->n > o->batch)
         return facs_fail(FACS_E_ARG, "step: %lld images, want 1 to %lld", (long long)batch->n,
                          (long long)o->batch);
+    copy_statistics(t, 0);
     facs_plan_prepare(t->plan);
     load(t, batch);
     facs_plan_forward(t->plan, batch->n, t->seed, t->steps++);
@@ -174,7 +205,11 @@ facs_status facs_trainer_step(facs_trainer *t, const facs_training_batch *batch,
     report->loss = facs_plan_value(t->plan, t->training.loss, 1).data[0];
     report->rate = t->stage.rate * facs_schedule_factor(&t->stage.schedule, epoch, &t->plateau);
     report->gradient_norm = NAN;
-    FACS_TRY(check_gradients(t, report->loss));
+    const facs_status status = check_gradients(t, report->loss);
+    if (status != FACS_OK) {
+        copy_statistics(t, 1);
+        return status;
+    }
     facs_optimiser_step(t->optimiser, &context, facs_session_network(t->session)->parameters,
                         t->gradients, report->rate, t->block_rates,
                         clips ? &report->gradient_norm : NULL);
