@@ -27,7 +27,7 @@ static int unit(facs_builder *b, int x, int out, int kernel, int stride, int gro
     return facs_build_activation(b, "activation", x, activation);
 }
 
-int facs_mobilenet_v1(facs_builder *b, int x, const facs_network_options *o)
+static int features(facs_builder *b, int x, const facs_network_options *o)
 {
     char block[16];
 
@@ -45,3 +45,14 @@ int facs_mobilenet_v1(facs_builder *b, int x, const facs_network_options *o)
     }
     return x;
 }
+
+static int classifier(facs_builder *b, int map, int pooled, const facs_network_options *o)
+{
+    (void)map;
+    return facs_build_conv(b, "classifier", pooled, o->labels, 1, 1, 1, 1);
+}
+
+const facs_backbone facs_backbones_mobilenet_v1[] = {
+    {"mobilenet_v1", features, classifier},
+    {0},
+};

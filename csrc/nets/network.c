@@ -7,30 +7,34 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct {
-    const char *name;
-    facs_backbone *build;
-} backbones[] = {
-    {"mobilenet_v1", facs_mobilenet_v1},
+static const facs_backbone *const families[] = {
+    facs_backbones_mobilenet_v1,
+    facs_backbones_mobilenet_v2,
+    facs_backbones_densenet,
+    facs_backbones_vgg,
 };
 
-enum { BACKBONES = sizeof backbones / sizeof *backbones };
+static const facs_backbone *backbone_at(int i)
+{
+    for (size_t family = 0; family < sizeof families / sizeof *families; family++)
+        for (const facs_backbone *row = families[family]; row->name; row++)
+            if (i-- == 0) return row;
+    return NULL;
+}
 
 const char *facs_network_names(int i)
 {
-    return i >= 0 && i < BACKBONES ? backbones[i].name : NULL;
+    const facs_backbone *row = i >= 0 ? backbone_at(i) : NULL;
+    return row ? row->name : NULL;
 }
 
-static facs_status find_backbone(const char *name, facs_backbone **build)
+static facs_status find_backbone(const char *name, const facs_backbone **found)
 {
     char known[256] = "";
-    for (int i = 0; i < BACKBONES; i++) {
-        if (strcmp(backbones[i].name, name) == 0) {
-            *build = backbones[i].build;
-            return FACS_OK;
-        }
+    for (int i = 0; (*found = backbone_at(i)); i++) {
+        if (strcmp((*found)->name, name) == 0) return FACS_OK;
         const size_t used = strlen(known);
-        snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", backbones[i].name);
+        snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", (*found)->name);
     }
     return facs_fail(FACS_E_ARG, "network '%s' is not known, there are: %s", name, known);
 }
@@ -51,19 +55,15 @@ static facs_status check_options(const facs_network_options *o)
 
 static int build_head(facs_builder *b, int x, const facs_network_options *o)
 {
-    facs_builder_block(b, "head");
-    b->epsilon = (facs_real)1e-5;
-    facs_builder_scope(b, "%s", "");
-    if (o->head == FACS_HEAD_CLASSIFIER)
-        return facs_build_conv(b, "classifier", x, o->labels, 1, 1, 1, 1);
     facs_builder_scope(b, "head.");
+    b->epsilon = (facs_real)1e-5;
     x = facs_build_batchnorm(b, "normalization", x);
     x = facs_build_activation(b, "activation", x, (facs_clamp){0, INFINITY});
     x = facs_build_dropout(b, "dropout", x, (facs_real)o->dropout);
     return facs_build_conv(b, "classifier", x, o->labels, 1, 1, 1, 1);
 }
 
-static facs_status build(facs_network *net, facs_backbone *backbone, uint64_t seed)
+static facs_status build(facs_network *net, const facs_backbone *backbone, uint64_t seed)
 {
     const facs_network_options *o = &net->options;
     facs_builder b = facs_builder_begin(&net->graph);
@@ -72,10 +72,13 @@ static facs_status build(facs_network *net, facs_backbone *backbone, uint64_t se
     b.epsilon = (facs_real)o->epsilon;
     facs_builder_block(&b, "input");
     net->input = facs_build_input(&b, "image", o->input_size, o->input_size, 3);
-    int x = backbone(&b, net->input, o);
+    const int map = backbone->features(&b, net->input, o);
     facs_builder_scope(&b, "%s", "");
-    net->features = facs_build_globalpool(&b, "features", x);
-    net->logits = build_head(&b, net->features, o);
+    net->features = facs_build_globalpool(&b, "features", map);
+    facs_builder_block(&b, "head");
+    net->logits = o->head == FACS_HEAD_CLASSIFIER
+                      ? backbone->classifier(&b, map, net->features, o)
+                      : build_head(&b, net->features, o);
     FACS_TRY(b.status);
     FACS_TRY(facs_allocate_slab(&net->parameters,
                                 (size_t)net->graph.parameter_numbers * sizeof(facs_real),
@@ -87,7 +90,7 @@ static facs_status build(facs_network *net, facs_backbone *backbone, uint64_t se
 facs_status facs_network_create(facs_network **out, const char *name,
                                 const facs_network_options *options, uint64_t seed)
 {
-    facs_backbone *backbone;
+    const facs_backbone *backbone;
     facs_network *net;
 
     *out = NULL;
@@ -118,9 +121,10 @@ static void initialise_weight(facs_real *w, const facs_parameter *p, const facs_
     const int inputs = p->dims[0] * p->dims[1] * p->dims[2];
     const int outputs = p->dims[0] * p->dims[1] * p->dims[3] / node->u.conv.geometry.groups;
     const double deviation = sqrt(2.0 / outputs), bound = 1 / sqrt((double)inputs);
+    const int connected = node->shape.h == 1 && node->shape.w == 1 && node->u.conv.bias;
     for (int64_t i = 0; i < p->count; i++)
-        w[i] = (facs_real)(node->u.conv.bias ? facs_rng_between(rng, -bound, bound)
-                                             : deviation * facs_rng_normal(rng));
+        w[i] = (facs_real)(connected ? facs_rng_between(rng, -bound, bound)
+                                     : deviation * facs_rng_normal(rng));
 }
 
 void facs_network_initialise(facs_network *net, uint64_t seed, int first_block)

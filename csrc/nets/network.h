@@ -8,7 +8,7 @@
 
 typedef enum facs_head {
     FACS_HEAD_ACTION_UNITS, /* BatchNorm, ReLU, dropout, fully connected: the paper's */
-    FACS_HEAD_CLASSIFIER,   /* fully connected, as in the ImageNet checkpoints */
+    FACS_HEAD_CLASSIFIER,   /* that of the ImageNet checkpoints */
     FACS_HEAD_COUNT
 } facs_head;
 
@@ -47,8 +47,18 @@ int64_t facs_network_macs(const facs_network *network);
 /* Name of network i, NULL past the last. */
 const char *facs_network_names(int i);
 
-/* A backbone appends its nodes after x and returns its last map. */
-typedef int facs_backbone(facs_builder *b, int x, const facs_network_options *options);
-facs_backbone facs_mobilenet_v1;
+/* The ends of a network. `features` appends its layers after x and returns the last map;
+ * `classifier` gives the logits of its ImageNet checkpoints from that map, or from the same
+ * after global average pooling. */
+typedef struct facs_backbone {
+    const char *name;
+    int (*features)(facs_builder *b, int x, const facs_network_options *options);
+    int (*classifier)(facs_builder *b, int map, int pooled,
+                      const facs_network_options *options);
+} facs_backbone;
+
+/* One table of rows for each file of this folder, closed by a row without a name. */
+extern const facs_backbone facs_backbones_mobilenet_v1[], facs_backbones_mobilenet_v2[],
+    facs_backbones_densenet[], facs_backbones_vgg[];
 
 #endif

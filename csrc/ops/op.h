@@ -29,6 +29,7 @@ typedef enum facs_padding {
     FACS_PADDING_SAME,      /* TensorFlow's SAME: output ceil(h / stride), the odd one after */
     FACS_PADDING_KERAS, /* stride 1 SAME; else (0, k - 2) whatever the size: Keras MobileNet-v1
                          */
+    FACS_PADDING_NONE,
     FACS_PADDING_COUNT
 } facs_padding;
 

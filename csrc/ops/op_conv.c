@@ -15,8 +15,8 @@ static family family_of(const facs_conv *g)
 
 static int padding_before(facs_padding mode, int size, int kernel, int stride, int *output)
 {
-    if (mode == FACS_PADDING_SYMMETRIC) {
-        const int pad = (kernel - 1) / 2;
+    if (mode == FACS_PADDING_SYMMETRIC || mode == FACS_PADDING_NONE) {
+        const int pad = mode == FACS_PADDING_SYMMETRIC ? (kernel - 1) / 2 : 0;
         *output = (size + 2 * pad - kernel) / stride + 1;
         return pad;
     }

@@ -229,12 +229,13 @@ static void test_graph(const char *name, int (*build)(facs_builder *, int), facs
     release(&s);
 }
 
-/* MobileNet-v1 at width 0.25 on small images, all of it or from one block on. */
-static void test_network(const char *block, facs_mode mode, facs_loss_kind kind)
+/* A narrow network on small images, all of it or from one block on. */
+static void test_network(const char *name, const char *block, facs_mode mode,
+                         facs_loss_kind kind)
 {
     const facs_network_options options = {.input_size = 33,
                                           .labels = LABELS,
-                                          .width = 0.25,
+                                          .width = 0.125,
                                           .padding = FACS_PADDING_SAME,
                                           .activation = {0, 6},
                                           .epsilon = 1e-3,
@@ -242,7 +243,7 @@ static void test_network(const char *block, facs_mode mode, facs_loss_kind kind)
     facs_network *net;
     subject s = {0};
 
-    CHECK_OK(facs_network_create(&net, "mobilenet_v1", &options, 0));
+    CHECK_OK(facs_network_create(&net, name, &options, 0));
     s.graph = net->graph;
     facs_builder b = facs_builder_begin(&s.graph);
     s.first = net->input;
@@ -265,8 +266,13 @@ int main(void)
                 test_graph("residual", residual, (facs_mode)mode, (facs_loss_kind)kind, keep);
                 test_graph("dense", dense, (facs_mode)mode, (facs_loss_kind)kind, keep);
             }
-    test_network("stem", FACS_MODE_TRAIN, FACS_LOSS_PR);
-    test_network("block12", FACS_MODE_TRAIN, FACS_LOSS_BCE);
-    test_network("head", FACS_MODE_TRAIN_STORED, FACS_LOSS_LSEP);
+    test_network("mobilenet_v1", "stem", FACS_MODE_TRAIN, FACS_LOSS_PR);
+    test_network("mobilenet_v1", "block12", FACS_MODE_TRAIN, FACS_LOSS_BCE);
+    test_network("mobilenet_v1", "head", FACS_MODE_TRAIN_STORED, FACS_LOSS_LSEP);
+    test_network("mobilenet_v2", "block3", FACS_MODE_TRAIN, FACS_LOSS_BCE);
+    test_network("densenet121", "stem", FACS_MODE_TRAIN_STORED, FACS_LOSS_BCE);
+    test_network("densenet121", "transition3", FACS_MODE_TRAIN, FACS_LOSS_PR);
+    test_network("vgg19", "block4", FACS_MODE_TRAIN, FACS_LOSS_BCE);
+    test_network("vgg19_bn", "block5", FACS_MODE_TRAIN, FACS_LOSS_PR);
     return check_report("gradients");
 }

@@ -52,7 +52,7 @@ static void test_placing(void)
 
 enum { SIDE = 64, IMAGES = 3, LABELS = 2 };
 
-static facs_network *make_network(void)
+static facs_network *make_network(const char *name)
 {
     const facs_network_options options = {.input_size = SIDE,
                                           .labels = LABELS,
@@ -62,7 +62,7 @@ static facs_network *make_network(void)
                                           .epsilon = 1e-3,
                                           .dropout = 0.2};
     facs_network *network;
-    CHECK_OK(facs_network_create(&network, "mobilenet_v1", &options, 5));
+    CHECK_OK(facs_network_create(&network, name, &options, 5));
     return network;
 }
 
@@ -107,6 +107,14 @@ static facs_real *gradients_of(const facs_network *network, const facs_kernels *
     return gradients;
 }
 
+static int has_batchnorm(const facs_network *network)
+{
+    int found = 0; /* beside the one of the head */
+    for (int i = 0; i < network->features; i++)
+        found |= network->graph.nodes[i].op == FACS_OP_BATCHNORM;
+    return found;
+}
+
 static void test_replay_equals_keeping(const facs_network *network, const facs_kernels *kernels)
 {
     const size_t bytes = (size_t)network->graph.parameter_numbers * sizeof(facs_real);
@@ -119,7 +127,7 @@ static void test_replay_equals_keeping(const facs_network *network, const facs_k
     CHECK_OK(facs_plan_measure(&small, &network->graph, kernels, &options));
     options.keep = 1;
     CHECK_OK(facs_plan_measure(&large, &network->graph, kernels, &options));
-    CHECK(small < large);
+    CHECK(small < large || !has_batchnorm(network));
     free(replayed);
     free(kept);
 }
@@ -167,16 +175,18 @@ static void test_refusals(const facs_network *network, const facs_kernels *kerne
 
 int main(void)
 {
-    facs_network *network = make_network();
     facs_kernels kernels;
 
     CHECK(facs_kernels_select(&kernels, NULL));
     for (int i = 0; i < IMAGES * SIDE * SIDE * 3; i++)
         input[i] = (facs_real)(i * 31 % 101) / 50 - 1;
     test_placing();
-    test_replay_equals_keeping(network, &kernels);
-    test_lanes_and_chunks(network, &kernels);
-    test_refusals(network, &kernels);
-    facs_network_free(network);
+    for (int i = 0; facs_network_names(i); i++) {
+        facs_network *network = make_network(facs_network_names(i));
+        test_replay_equals_keeping(network, &kernels);
+        test_lanes_and_chunks(network, &kernels);
+        if (i == 0) test_refusals(network, &kernels);
+        facs_network_free(network);
+    }
     return check_report("plan");
 }
