@@ -209,10 +209,14 @@ static void bench_open(bench *b, const layer *l, int64_t n)
     b->g = (facs_conv){l->h,      l->h,      l->ci,     oh,  oh,  co,
                        l->kernel, l->kernel, l->stride, pad, pad, depthwise ? l->ci : 1};
     const facs_conv *g = &b->g;
-    size_t scratch = depthwise ? b->k.dwconv_scratch(g, n, b->ctx.threads)
-                               : b->k.conv_scratch(g, n, b->ctx.threads);
-    const size_t sums = b->k.reduce_scratch(co, n * oh * oh, b->ctx.threads);
-    scratch = sums > scratch ? sums : scratch;
+    const int threads = b->ctx.threads;
+    const size_t wanted[] = {
+        (depthwise ? b->k.dwconv_fwd_scratch : b->k.conv_fwd_scratch)(g, n, threads),
+        (depthwise ? b->k.dwconv_bwd_scratch : b->k.conv_bwd_scratch)(g, n, threads),
+        b->k.reduce_scratch(co, n * oh * oh, threads),
+    };
+    size_t scratch = 0;
+    for (int i = 0; i < 3; i++) scratch = wanted[i] > scratch ? wanted[i] : scratch;
     b->ctx.scratch = slab((int64_t)(scratch / sizeof(float)) + 16);
     b->x = tensor(n, l->h, l->h, l->ci), b->dx = tensor(n, l->h, l->h, l->ci);
     b->y = tensor(n, oh, oh, co), b->dy = tensor(n, oh, oh, co);

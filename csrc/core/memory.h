@@ -6,7 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The library's only way to the heap. Every block is zeroed. */
+/* The library's only way to the heap. Every block is zeroed. What the system could not fill
+ * is FACS_E_OOM before any of it is touched, with the bytes wanted and available. */
 
 enum { FACS_ALIGNMENT = 64 };
 

@@ -10,6 +10,7 @@ void facs_parallel(int threads, int64_t blocks, facs_task *task, void *context)
 {
 #ifdef _OPENMP
     if (threads > blocks) threads = (int)blocks;
+    if (threads > FACS_MOST_THREADS) threads = FACS_MOST_THREADS;
     if (threads > 1 && !omp_in_parallel()) {
 #    pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
         for (int64_t block = 0; block < blocks; block++)
@@ -25,7 +26,8 @@ void facs_parallel(int threads, int64_t blocks, facs_task *task, void *context)
 int facs_threads_default(void)
 {
 #ifdef _OPENMP
-    return omp_get_max_threads();
+    const int threads = omp_get_max_threads();
+    return threads < FACS_MOST_THREADS ? threads : FACS_MOST_THREADS;
 #else
     return 1;
 #endif

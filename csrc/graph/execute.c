@@ -10,17 +10,22 @@ typedef struct run {
     int64_t images;
 } run;
 
+static char *lane_buffers(const run *r)
+{
+    const size_t before = (size_t)(r->plan->options.lanes - 1 - r->lane);
+    return r->plan->arena + r->plan->lanes_offset + before * r->plan->lane_bytes;
+}
+
 static char *lane_scratch(const run *r)
 {
-    return r->plan->arena + r->plan->scratch_offset + (size_t)r->lane * r->plan->lane_bytes;
+    return lane_buffers(r) + r->plan->buffer_bytes;
 }
 
 static facs_tensor tensor_of(const run *r, const facs_plan_node *p, facs_view view)
 {
     const facs_shape s = p->node.shape;
     if (view.buffer < 0) return (facs_tensor){0};
-    char *base =
-        lane_scratch(r) + r->plan->scratch_bytes + r->plan->buffers[view.buffer].offset;
+    char *base = lane_buffers(r) + r->plan->buffers[view.buffer].offset;
     return (facs_tensor){.data = (facs_real *)base + view.channel,
                          .n = r->images,
                          .h = s.h,
@@ -104,7 +109,7 @@ static void replay(const run *r, int step)
 static void clear_gradient(const run *r, const facs_plan_node *x)
 {
     const facs_buffer *b = &r->plan->buffers[x->gradient.buffer];
-    memset(lane_scratch(r) + r->plan->scratch_bytes + b->offset, 0, b->bytes);
+    memset(lane_buffers(r) + b->offset, 0, b->bytes);
 }
 
 static void backward_node(const run *r, int i)
@@ -133,6 +138,7 @@ void facs_plan_backward(facs_plan *plan)
         replay(&r, facs_plan_backward_step(plan, i));
         backward_node(&r, i);
     }
+    plan->images = 0; /* gradients lie where values were */
 }
 
 static void load(const run *r, const facs_source *source, int64_t first_image)

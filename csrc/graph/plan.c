@@ -1,29 +1,53 @@
 #include "core/memory.h"
 #include "graph/plan_internal.h"
 
-/* Places states, scratch and buffers in one arena:
- * [states][lane 0: scratch, buffers][lane 1: scratch, buffers] ... */
-static void lay_out(facs_plan *plan)
+/* States one behind the other from offset 0, and the largest scratch of a node. */
+static facs_demand demand_of(facs_plan *plan, int threads)
 {
-    const facs_plan_options *o = &plan->options;
-    size_t states = 0, scratch = 0;
+    facs_demand all = {0};
 
     for (int i = 0; i < plan->count; i++) {
         facs_plan_node *p = &plan->nodes[i];
         const facs_op *op = facs_op_get(p->node.op)->op;
         if (!op->demand) continue;
         const facs_demand wanted =
-            op->demand(plan->kernels, &p->node, p->mode, o->batch, o->threads);
-        p->state = states;
-        states += facs_align(wanted.state);
-        scratch = wanted.scratch > scratch ? wanted.scratch : scratch;
+            op->demand(plan->kernels, &p->node, p->mode, plan->options.batch, threads);
+        p->state = all.state;
+        all.state += facs_align(wanted.state);
+        all.scratch = wanted.scratch > all.scratch ? wanted.scratch : all.scratch;
     }
-    const size_t buffers = facs_plan_place(plan->buffers, plan->buffer_count);
-    plan->scratch_offset = states;
-    plan->scratch_bytes = facs_align(scratch);
-    plan->lane_offset = states + plan->scratch_bytes;
-    plan->lane_bytes = plan->scratch_bytes + facs_align(buffers);
-    plan->arena_bytes = states + (size_t)o->lanes * plan->lane_bytes;
+    return all;
+}
+
+/* Places states, buffers and scratch in one arena: [states][last lane] ... [lane 0] */
+static void lay_out(facs_plan *plan)
+{
+    const facs_plan_options *o = &plan->options;
+    const facs_demand alone = demand_of(plan, 1), together = demand_of(plan, o->threads);
+
+    plan->buffer_bytes = facs_align(facs_plan_place(plan->buffers, plan->buffer_count));
+    plan->lanes_offset = together.state;
+    plan->lane_bytes = plan->buffer_bytes + facs_align(alone.scratch);
+    plan->arena_bytes = plan->lanes_offset + (size_t)(o->lanes - 1) * plan->lane_bytes +
+                        plan->buffer_bytes + facs_align(together.scratch);
+}
+
+/* Nothing below is large enough to wrap around: no more than three buffers to a node, and
+ * states and scratch of the order of a buffer. */
+static facs_status check_size(const facs_plan *plan)
+{
+    double most = 0;
+
+    for (int i = 0; i < plan->count; i++) {
+        const facs_shape s = plan->nodes[i].node.shape;
+        const double numbers = (double)s.h * s.w * s.c;
+        most = numbers > most ? numbers : most;
+    }
+    const double bytes = (double)plan->options.batch * plan->options.lanes * plan->count * 8 *
+                         sizeof(facs_real) * most;
+    if (bytes < (double)(INT64_MAX / 2)) return FACS_OK;
+    return facs_fail(FACS_E_OOM, "plan: %lld images are more than memory can be",
+                     (long long)plan->options.batch);
 }
 
 static facs_status check_options(const facs_plan_options *o)
@@ -48,6 +72,7 @@ static facs_status make(facs_plan *plan, const facs_graph *graph)
     plan->parameters = graph->parameters;
     plan->graph_count = graph->count;
     FACS_TRY(facs_plan_lower(plan, graph));
+    FACS_TRY(check_size(plan));
     FACS_TRY(facs_plan_trace(plan));
     lay_out(plan);
     return FACS_OK;

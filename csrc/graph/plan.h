@@ -53,7 +53,8 @@ void facs_plan_load(facs_plan *plan, const facs_source *source, int64_t n);
 /* Runs n loaded images. `step` and `seed` pick the dropout. */
 void facs_plan_forward(facs_plan *plan, int64_t n, uint64_t seed, uint32_t step);
 
-/* Gradients of the last forward: of the loss node, or with facs_plan_gradient(last) given. */
+/* Gradients of the last forward: of the loss node, or with facs_plan_gradient(last) given.
+ * Once, since it writes over what forward kept. */
 void facs_plan_backward(facs_plan *plan);
 
 /* Any number of images through the lanes; the last value, dense, goes to output. */
@@ -64,7 +65,7 @@ void facs_plan_infer(facs_plan *plan, const facs_source *source, int64_t n, facs
 facs_tensor facs_plan_value(const facs_plan *plan, int node, int64_t n);
 facs_tensor facs_plan_gradient(const facs_plan *plan, int node, int64_t n);
 
-/* Images of the last forward. */
+/* Images of the last forward; 0 when there is none that backward can follow. */
 int64_t facs_plan_images(const facs_plan *plan);
 
 size_t facs_plan_bytes(const facs_plan *plan);

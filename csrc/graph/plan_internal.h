@@ -40,8 +40,9 @@ struct facs_plan {
     int graph_count;
     facs_buffer *buffers;
     int buffer_count;
-    size_t scratch_offset, scratch_bytes; /* of lane 0; lanes follow each other */
-    size_t lane_offset, lane_bytes;
+    /* A lane is [buffers][scratch for one thread]. Lane 0 lies last: its scratch serves all
+     * threads, so it is longer. */
+    size_t lanes_offset, lane_bytes, buffer_bytes;
     size_t arena_bytes;
     char *arena;
     facs_real *parameter_slab, *gradient_slab;
@@ -58,11 +59,6 @@ facs_status facs_plan_trace(facs_plan *plan);
 
 /* Places buffers so that no two that live at once overlap; returns the bytes needed. */
 size_t facs_plan_place(facs_buffer *buffers, int count);
-
-static inline int facs_plan_trains(const facs_plan *plan)
-{
-    return plan->options.mode != FACS_MODE_INFER;
-}
 
 /* The step at which node i runs backward. */
 static inline int facs_plan_backward_step(const facs_plan *plan, int i)

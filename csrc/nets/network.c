@@ -141,22 +141,3 @@ void facs_network_initialise(facs_network *net, uint64_t seed, int first_block)
             for (int64_t j = 0; j < p->count; j++) values[j] = (facs_real)one;
     }
 }
-
-int64_t facs_network_trainable(const facs_network *net)
-{
-    int64_t sum = 0;
-    for (int i = 0; i < net->graph.parameter_count; i++)
-        if (facs_parameter_is_trained(&net->graph.parameters[i]))
-            sum += net->graph.parameters[i].count;
-    return sum;
-}
-
-int64_t facs_network_macs(const facs_network *net)
-{
-    int64_t sum = 0;
-    for (int i = 0; i < net->graph.count; i++) {
-        const facs_op *op = facs_op_get(net->graph.nodes[i].op)->op;
-        sum += op->macs ? op->macs(&net->graph.nodes[i]) : 0;
-    }
-    return sum;
-}

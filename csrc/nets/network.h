@@ -40,10 +40,6 @@ void facs_network_free(facs_network *network);
  * connected layer, identity for BatchNorm. Only parameters of blocks from first_block. */
 void facs_network_initialise(facs_network *network, uint64_t seed, int first_block);
 
-/* Parameters that train, without running statistics; multiply-accumulates per image. */
-int64_t facs_network_trainable(const facs_network *network);
-int64_t facs_network_macs(const facs_network *network);
-
 /* Name of network i, NULL past the last. */
 const char *facs_network_names(int i);
 

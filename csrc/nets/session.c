@@ -27,6 +27,8 @@ facs_status facs_session_create(facs_session **out, facs_network *network, const
     facs_session *s;
 
     *out = NULL;
+    if (threads < 0 || threads > FACS_MOST_THREADS)
+        return facs_fail(FACS_E_ARG, "threads is %d, want 1 to %d", threads, FACS_MOST_THREADS);
     FACS_TRY(facs_allocate(&s, 1, sizeof *s, "session"));
     if (!facs_kernels_select(&s->kernels, limit)) {
         facs_free(s);
@@ -171,26 +173,27 @@ facs_status facs_session_forward(facs_session *s, facs_mode mode, const uint8_t 
     facs_plan_load(s->training, &source, n);
     facs_plan_forward(s->training, n, seed, step);
     const facs_tensor y = facs_plan_value(s->training, s->network->logits, n);
-    copy_dense(logits, &y);
+    if (logits) copy_dense(logits, &y);
     if (mode == FACS_MODE_TRAIN) /* running statistics moved */
         facs_session_touch(s);
     return FACS_OK;
 }
 
-facs_status facs_session_backward(facs_session *s, const facs_real *dlogits)
+facs_status facs_session_backward(facs_session *s, const facs_real *dlogits, int64_t n)
 {
-    if (!s->training)
-        return facs_fail(FACS_E_ARG, "backward: there was no forward pass before it");
-    const facs_tensor dy =
-        facs_plan_gradient(s->training, s->network->logits, facs_session_images(s));
+    const int64_t images = s->training ? facs_plan_images(s->training) : 0;
+    const int labels = s->network->options.labels;
+
+    if (!images)
+        return facs_fail(FACS_E_ARG, "backward: there was no forward pass before it, and each "
+                                     "serves for one backward");
+    if (n != images)
+        return facs_fail(FACS_E_SHAPE, "dlogits: shape is (%lld, %d), want (%lld, %d)",
+                         (long long)n, labels, (long long)images, labels);
+    const facs_tensor dy = facs_plan_gradient(s->training, s->network->logits, n);
     memcpy(dy.data, dlogits, (size_t)(dy.n * dy.c) * sizeof *dlogits);
     facs_plan_backward(s->training);
     return FACS_OK;
-}
-
-int64_t facs_session_images(const facs_session *s)
-{
-    return s->training ? facs_plan_images(s->training) : 0;
 }
 
 facs_status facs_training_graph_create(facs_training_graph *t, const facs_network *network,
@@ -216,6 +219,8 @@ facs_status facs_session_measure(const facs_session *s, int64_t batch, int train
     const facs_loss_options loss = {.epsilon = (facs_real)1e-7};
     facs_training_graph t;
 
+    if (batch < 1)
+        return facs_fail(FACS_E_ARG, "batch is %lld, want at least 1", (long long)batch);
     if (!training) {
         const facs_plan_options options = inference_options(s, FACS_STRETCH_LOGITS);
         return facs_plan_measure(bytes, &s->network->graph, &s->kernels, &options);

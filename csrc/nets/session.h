@@ -17,7 +17,7 @@ typedef enum facs_stretch {
 } facs_stretch;
 
 /* Takes the network over. limit: the highest rung of kernels, or NULL. threads 0: as many
- * as the process may use. */
+ * as the process may use; at most FACS_MOST_THREADS. */
 facs_status facs_session_create(facs_session **session, facs_network *network,
                                 const char *limit, int threads) FACS_MUST_USE;
 void facs_session_free(facs_session *session);
@@ -45,17 +45,17 @@ facs_status facs_session_infer(facs_session *session, facs_stretch stretch,
                                facs_real *output) FACS_MUST_USE;
 
 /* Image to logits, ready for facs_session_backward, which writes the gradients of all
- * parameters (those of running statistics stay 0). mode: not FACS_MODE_INFER. */
+ * parameters (those of running statistics stay 0), once. mode: not FACS_MODE_INFER; logits
+ * NULL: not wanted. */
 facs_status facs_session_forward(facs_session *session, facs_mode mode, const uint8_t *pixels,
                                  const facs_real *numbers, int64_t n, uint64_t seed,
                                  uint32_t step, facs_real *logits) FACS_MUST_USE;
-facs_status facs_session_backward(facs_session *session,
-                                  const facs_real *dlogits) FACS_MUST_USE;
+/* dlogits is (n, labels), dense; FACS_E_SHAPE where the forward was not of n images. */
+facs_status facs_session_backward(facs_session *session, const facs_real *dlogits,
+                                  int64_t n) FACS_MUST_USE;
 
-/* Images of the last facs_session_forward; 0 before it. */
-int64_t facs_session_images(const facs_session *session);
-
-/* Arena bytes of inference or of a training step from a block on, with loss. */
+/* Arena bytes of inference, which are the same for every batch, or of a training step from a
+ * block on, with loss. */
 facs_status facs_session_measure(const facs_session *session, int64_t batch, int training,
                                  int block, size_t *bytes) FACS_MUST_USE;
 

@@ -27,8 +27,8 @@ typedef struct facs_shape {
 typedef enum facs_padding {
     FACS_PADDING_SYMMETRIC, /* (k - 1) / 2 on every side, as PyTorch models pad */
     FACS_PADDING_SAME,      /* TensorFlow's SAME: output ceil(h / stride), the odd one after */
-    FACS_PADDING_KERAS, /* stride 1 SAME; else (0, k - 2) whatever the size: Keras MobileNet-v1
-                         */
+    FACS_PADDING_KERAS,     /* SAME, but with groups and a stride (0, k - 2) whatever the size:
+                               Keras' MobileNet-v1 */
     FACS_PADDING_NONE,
     FACS_PADDING_COUNT
 } facs_padding;
@@ -149,6 +149,12 @@ typedef struct facs_op_row {
 } facs_op_row;
 
 const facs_op_row *facs_op_get(facs_op_kind kind);
+
+/* Value and gradient of a loss; the kernels' rows, chosen by kind. */
+void facs_loss_run(const facs_kernels *kernels, facs_loss_kind kind,
+                   const facs_context *context, facs_real *loss, facs_real *dlogits,
+                   const facs_real *logits, const facs_real *target, const facs_real *mask,
+                   int64_t n, const facs_loss_options *options);
 
 static inline facs_clamp facs_clamp_none(void)
 {

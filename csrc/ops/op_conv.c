@@ -36,9 +36,13 @@ static facs_status infer(facs_node *node, const facs_shape *x)
     if (g->groups < 1 || x->c % g->groups || g->co % g->groups)
         return facs_fail(FACS_E_SHAPE, "conv %s: %d input and %d output channels in %d groups",
                          node->name, x->c, g->co, g->groups);
+    /* Keras pads by hand before its depthwise convolutions only. */
+    const facs_padding padding = node->u.conv.padding == FACS_PADDING_KERAS && g->groups == 1
+                                     ? FACS_PADDING_SAME
+                                     : node->u.conv.padding;
     g->h = x->h, g->w = x->w, g->ci = x->c;
-    g->pad_top = padding_before(node->u.conv.padding, g->h, g->kh, g->stride, &g->oh);
-    g->pad_left = padding_before(node->u.conv.padding, g->w, g->kw, g->stride, &g->ow);
+    g->pad_top = padding_before(padding, g->h, g->kh, g->stride, &g->oh);
+    g->pad_left = padding_before(padding, g->w, g->kw, g->stride, &g->ow);
     if (g->oh < 1 || g->ow < 1)
         return facs_fail(FACS_E_SHAPE,
                          "conv %s: a %d x %d map is too small for its %d x %d kernel",
@@ -101,18 +105,21 @@ static facs_demand demand(const facs_kernels *kernels, const facs_node *node, fa
                           int64_t batch, int threads)
 {
     const facs_conv *g = &node->u.conv.geometry;
-    const family kind = family_of(g);
-    facs_demand wanted = {.state = divide_state(kernels, node, mode, NULL).bytes};
+    size_t forward = 0, backward = 0, sums = 0;
 
-    if (kind == DENSE)
-        wanted.scratch = kernels->conv_scratch(g, batch, threads);
-    else if (kind == DEPTHWISE)
-        wanted.scratch = kernels->dwconv_scratch(g, batch, threads);
-    if (node->u.conv.bias && mode != FACS_MODE_INFER) {
-        const size_t sums = kernels->reduce_scratch(g->co, batch * g->oh * g->ow, threads);
-        wanted.scratch = sums > wanted.scratch ? sums : wanted.scratch;
+    if (family_of(g) == DENSE) {
+        forward = kernels->conv_fwd_scratch(g, batch, threads);
+        backward = kernels->conv_bwd_scratch(g, batch, threads);
+    } else if (family_of(g) == DEPTHWISE) {
+        forward = kernels->dwconv_fwd_scratch(g, batch, threads);
+        backward = kernels->dwconv_bwd_scratch(g, batch, threads);
     }
-    return wanted;
+    if (node->u.conv.bias)
+        sums = kernels->reduce_scratch(g->co, batch * g->oh * g->ow, threads);
+    backward = sums > backward ? sums : backward;
+    return (facs_demand){.state = divide_state(kernels, node, mode, NULL).bytes,
+                         .scratch = mode != FACS_MODE_INFER && backward > forward ? backward
+                                                                                  : forward};
 }
 
 static void prepare(const facs_call *call)

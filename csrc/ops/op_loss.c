@@ -24,19 +24,26 @@ static facs_demand demand(const facs_kernels *kernels, const facs_node *node, fa
                          .scratch = kernels->loss_scratch(batch, k)};
 }
 
-static void forward(const facs_call *call)
+void facs_loss_run(const facs_kernels *kernels, facs_loss_kind kind,
+                   const facs_context *context, facs_real *loss, facs_real *dlogits,
+                   const facs_real *logits, const facs_real *target, const facs_real *mask,
+                   int64_t n, const facs_loss_options *options)
 {
-    const facs_loss_options *o = &call->node->u.loss.options;
-    const facs_kernels *k = call->kernels;
     void (*const losses[FACS_LOSS_COUNT])(
         const facs_context *, facs_real *, facs_real *, const facs_real *, const facs_real *,
         const facs_real *, int64_t, const facs_loss_options *) = {
-        [FACS_LOSS_BCE] = k->loss_bce,
-        [FACS_LOSS_LSEP] = k->loss_lsep,
-        [FACS_LOSS_PR] = k->loss_pr,
+        [FACS_LOSS_BCE] = kernels->loss_bce,
+        [FACS_LOSS_LSEP] = kernels->loss_lsep,
+        [FACS_LOSS_PR] = kernels->loss_pr,
     };
-    losses[call->node->u.loss.kind](&call->context, call->y.data, call->state, call->x[0].data,
-                                    call->x[1].data, call->x[2].data, call->x[0].n, o);
+    losses[kind](context, loss, dlogits, logits, target, mask, n, options);
+}
+
+static void forward(const facs_call *call)
+{
+    facs_loss_run(call->kernels, call->node->u.loss.kind, &call->context, call->y.data,
+                  call->state, call->x[0].data, call->x[1].data, call->x[2].data, call->x[0].n,
+                  &call->node->u.loss.options);
 }
 
 static void backward(const facs_call *call)

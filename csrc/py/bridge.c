@@ -4,6 +4,7 @@
 #define NPY_TARGET_VERSION    NPY_1_25_API_VERSION
 #include <numpy/arrayobject.h>
 
+#include <math.h>
 #include <string.h>
 
 static const struct {
@@ -97,6 +98,69 @@ int facs_py_array_from(facs_py_array *array, PyObject *object, const char *argum
     fill(array, cast);
     memcpy(shape, array->shape, (size_t)ndim * sizeof *shape);
     return 0;
+}
+
+int facs_py_images_from(facs_py_array *array, PyObject *object, const char *argument,
+                        int64_t *shape, int *bytes)
+{
+    memset(array, 0, sizeof *array);
+    PyArrayObject *any = (PyArrayObject *)PyArray_FROM_O(object);
+    if (!any) return -1;
+    *bytes = PyArray_TYPE(any) == NPY_UINT8;
+    int status = -1;
+    if (*bytes || PyTypeNum_ISFLOAT(PyArray_TYPE(any)))
+        status = facs_py_array_from(array, (PyObject *)any, argument,
+                                    *bytes ? FACS_PY_UINT8 : FACS_PY_FLOAT32, 4, shape);
+    else
+        PyErr_Format(PyExc_TypeError,
+                     "%s: dtype is %S, want uint8 (pixels) or floating point (scaled)",
+                     argument, (PyObject *)PyArray_DESCR(any));
+    Py_DECREF(any);
+    return status;
+}
+
+static int64_t first_not_finite(const float *values, int64_t count)
+{
+    int64_t i = 0;
+    while (i < count && isfinite(values[i])) i++;
+    return i;
+}
+
+int facs_py_array_check_finite(const facs_py_array *array, const char *argument)
+{
+    const float *values = array->data;
+    int64_t index[FACS_PY_MAX_DIMS], count = 1, found;
+    char text[96];
+
+    for (int i = 0; i < array->ndim; i++) count *= array->shape[i];
+    FACS_PY_UNLOCKED(found = first_not_finite(values, count));
+    if (found == count) return 0;
+    int64_t rest = found;
+    for (int i = array->ndim - 1; i >= 0; i--) {
+        index[i] = rest % array->shape[i];
+        rest /= array->shape[i];
+    }
+    print_shape(text, sizeof text, array->ndim, index);
+    PyErr_Format(PyExc_ValueError, "%s: entry %s is %s", argument, text,
+                 isnan(values[found]) ? "NaN" : "infinite");
+    return -1;
+}
+
+int facs_py_choice(const char *argument, const char *name, const char *const *names, int count)
+{
+    char wanted[160];
+    size_t used = 0;
+
+    for (int i = 0; i < count; i++)
+        if (strcmp(names[i], name) == 0) return i;
+    for (int i = 0; i < count && used < sizeof wanted; i++)
+        used += (size_t)snprintf(wanted + used, sizeof wanted - used, "%s'%s'",
+                                 i == 0           ? ""
+                                 : i + 1 == count ? " or "
+                                                  : ", ",
+                                 names[i]);
+    PyErr_Format(PyExc_ValueError, "%s is '%s', want %s", argument, name, wanted);
+    return -1;
 }
 
 int facs_py_array_new(facs_py_array *array, facs_py_dtype dtype, int ndim, const int64_t *shape)

@@ -48,10 +48,23 @@ PyObject *facs_py_array_view(PyObject *owner, void *data, facs_py_dtype dtype, i
 /* Gives the object away (for returning it); the array is empty afterwards. */
 PyObject *facs_py_array_detach(facs_py_array *array);
 
+/* As facs_py_array_from with 4 sizes, for images: uint8 stays what it is and *bytes is 1;
+ * floating point becomes float32. Other dtypes are a TypeError: nothing says whether they are
+ * pixels or scaled. */
+int facs_py_images_from(facs_py_array *array, PyObject *object, const char *argument,
+                        int64_t *shape, int *bytes);
+
+/* Every number of a float32 array is finite; else -1 with a ValueError that has its index.
+ * Looks without the GIL. */
+int facs_py_array_check_finite(const facs_py_array *array, const char *argument);
+
 /* True when object is a NumPy array of exactly this dtype. */
 int facs_py_is_array(PyObject *object, facs_py_dtype dtype);
 
 void facs_py_array_release(facs_py_array *array);
+
+/* Index of name in names; -1 with a ValueError that lists them. */
+int facs_py_choice(const char *argument, const char *name, const char *const *names, int count);
 
 /* Raises the exception of status with the thread's message; returns NULL. */
 PyObject *facs_py_raise(facs_status status);

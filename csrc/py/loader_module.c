@@ -196,7 +196,7 @@ static PyObject *copied(const void *data, facs_py_dtype dtype, size_t item, int 
     size_t bytes = item;
     for (int i = 0; i < ndim; i++) bytes *= (size_t)shape[i];
     if (facs_py_array_new(&array, dtype, ndim, shape) < 0) return NULL;
-    if (bytes) memcpy(array.data, data, bytes);
+    if (bytes) FACS_PY_UNLOCKED(memcpy(array.data, data, bytes));
     return facs_py_array_detach(&array);
 }
 

@@ -7,17 +7,6 @@
 static const char *const names[FACS_LOSS_COUNT] = {
     [FACS_LOSS_BCE] = "bce", [FACS_LOSS_LSEP] = "lsep", [FACS_LOSS_PR] = "pr"};
 
-static int parse_kind(const char *name, facs_loss_kind *kind)
-{
-    for (int i = 0; i < FACS_LOSS_COUNT; i++)
-        if (strcmp(names[i], name) == 0) {
-            *kind = (facs_loss_kind)i;
-            return 0;
-        }
-    PyErr_Format(PyExc_ValueError, "loss is '%s', want 'bce', 'lsep' or 'pr'", name);
-    return -1;
-}
-
 static int parse_weights(facs_py_array *array, const facs_real **weights, PyObject *object,
                          const char *argument, int labels)
 {
@@ -34,6 +23,17 @@ static int parse_weights(facs_py_array *array, const facs_real **weights, PyObje
     return 0;
 }
 
+static facs_status check_options(float bce_weight, float epsilon)
+{
+    if (!(bce_weight >= 0) || !isfinite(bce_weight))
+        return facs_fail(FACS_E_ARG, "loss: bce_weight is %g, want a number of at least 0",
+                         (double)bce_weight);
+    if (!(epsilon > 0) || !isfinite(epsilon))
+        return facs_fail(FACS_E_ARG, "loss: epsilon is %g, want a number of more than 0",
+                         (double)epsilon);
+    return FACS_OK;
+}
+
 int facs_py_loss_parse(facs_py_loss *loss, PyObject *tuple, int labels)
 {
     const char *name;
@@ -43,12 +43,14 @@ int facs_py_loss_parse(facs_py_loss *loss, PyObject *tuple, int labels)
 
     memset(loss, 0, sizeof *loss);
     if (!PyArg_ParseTuple(tuple, "sffpOO", &name, &bce_weight, &epsilon, &micro, &class_weight,
-                          &pos_weight) ||
-        parse_kind(name, &loss->kind) < 0)
+                          &pos_weight))
         return -1;
-    if (!(bce_weight >= 0) || !(epsilon > 0)) {
-        PyErr_SetString(PyExc_ValueError,
-                        "loss: bce_weight may not be negative, epsilon must be more than 0");
+    const int kind = facs_py_choice("loss", name, names, FACS_LOSS_COUNT);
+    if (kind < 0) return -1;
+    loss->kind = (facs_loss_kind)kind;
+    const facs_status status = check_options(bce_weight, epsilon);
+    if (status != FACS_OK) {
+        facs_py_raise(status);
         return -1;
     }
     loss->options = (facs_loss_options){
@@ -66,28 +68,24 @@ void facs_py_loss_release(facs_py_loss *loss)
     facs_py_array_release(&loss->pos_weight);
 }
 
-static int check_values(const facs_py_array *logits, const facs_py_array *target,
-                        const facs_py_array *mask)
+static facs_status check_values(const facs_py_array *logits, const facs_py_array *target,
+                                const facs_py_array *mask)
 {
     const float *f = logits->data, *y = target->data, *m = mask->data;
     const int64_t count = logits->shape[0] * logits->shape[1], k = logits->shape[1];
     for (int64_t i = 0; i < count; i++) {
         const int known = !m || m[i] != 0;
         if (!isfinite(f[i]))
-            return PyErr_Format(PyExc_ValueError, "logits: entry (%lld, %lld) is not finite",
-                                (long long)(i / k), (long long)(i % k)),
-                   -1;
+            return facs_fail(FACS_E_ARG, "logits: entry (%lld, %lld) is not finite",
+                             (long long)(i / k), (long long)(i % k));
         if (m && m[i] != 0 && m[i] != 1)
-            return PyErr_Format(PyExc_ValueError, "mask: entry (%lld, %lld) is neither 0 nor 1",
-                                (long long)(i / k), (long long)(i % k)),
-                   -1;
+            return facs_fail(FACS_E_ARG, "mask: entry (%lld, %lld) is neither 0 nor 1",
+                             (long long)(i / k), (long long)(i % k));
         if (known && y[i] != 0 && y[i] != 1)
-            return PyErr_Format(PyExc_ValueError,
-                                "target: entry (%lld, %lld) is neither 0 nor 1",
-                                (long long)(i / k), (long long)(i % k)),
-                   -1;
+            return facs_fail(FACS_E_ARG, "target: entry (%lld, %lld) is neither 0 nor 1",
+                             (long long)(i / k), (long long)(i % k));
     }
-    return 0;
+    return FACS_OK;
 }
 
 static facs_status compute(const facs_py_loss *loss, float *value, float *dlogits,
@@ -98,16 +96,12 @@ static facs_status compute(const facs_py_loss *loss, float *value, float *dlogit
     facs_context context = {.threads = 1};
     const int64_t n = logits->shape[0];
 
+    FACS_TRY(check_values(logits, target, mask));
     (void)facs_kernels_select(&kernels, NULL);
     FACS_TRY(facs_allocate_slab(&context.scratch, kernels.loss_scratch(n, loss->options.labels),
                                 "loss"));
-    void (*const run)(const facs_context *, facs_real *, facs_real *, const facs_real *,
-                      const facs_real *, const facs_real *, int64_t,
-                      const facs_loss_options *) =
-        loss->kind == FACS_LOSS_BCE    ? kernels.loss_bce
-        : loss->kind == FACS_LOSS_LSEP ? kernels.loss_lsep
-                                       : kernels.loss_pr;
-    run(&context, value, dlogits, logits->data, target->data, mask->data, n, &loss->options);
+    facs_loss_run(&kernels, loss->kind, &context, value, dlogits, logits->data, target->data,
+                  mask->data, n, &loss->options);
     facs_free(context.scratch);
     return FACS_OK;
 }
@@ -120,9 +114,7 @@ static PyObject *evaluate(const facs_py_loss *loss, const facs_py_array *logits,
     facs_status status;
     float value = 0;
 
-    if (check_values(logits, target, mask) < 0 ||
-        facs_py_array_new(&gradient, FACS_PY_FLOAT32, 2, logits->shape) < 0)
-        return NULL;
+    if (facs_py_array_new(&gradient, FACS_PY_FLOAT32, 2, logits->shape) < 0) return NULL;
     FACS_PY_UNLOCKED(status = compute(loss, &value, gradient.data, logits, target, mask));
     if (status != FACS_OK) {
         facs_py_array_release(&gradient);
@@ -167,7 +159,7 @@ static PyObject *sigmoid(PyObject *module, PyObject *object)
     if (facs_py_array_from(&x, object, "logits", FACS_PY_FLOAT32, 2, shape) < 0) return NULL;
     if (facs_py_array_new(&y, FACS_PY_FLOAT32, 2, shape) == 0) {
         (void)facs_kernels_select(&kernels, NULL);
-        kernels.sigmoid(y.data, x.data, shape[0] * shape[1]);
+        FACS_PY_UNLOCKED(kernels.sigmoid(y.data, x.data, shape[0] * shape[1]));
     }
     facs_py_array_release(&x);
     return facs_py_array_detach(&y);

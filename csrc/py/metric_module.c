@@ -56,10 +56,10 @@ static int threshold_from(facs_py_array *array, PyObject *object, int64_t k)
 {
     int64_t shape[1] = {k};
 
-    if (facs_py_array_from(array, object, "threshold", FACS_PY_FLOAT64, 1, shape) < 0)
+    if (facs_py_array_from(array, object, "threshold", FACS_PY_FLOAT32, 1, shape) < 0)
         return -1;
     for (int64_t i = 0; i < k; i++) {
-        const double value = ((const double *)array->data)[i];
+        const float value = ((const float *)array->data)[i];
         if (value == value) continue;
         PyErr_Format(PyExc_ValueError, "threshold: label %lld is nan", (long long)i);
         facs_py_array_release(array);
@@ -104,15 +104,11 @@ static PyObject *metric_rate(PyObject *module, PyObject *args)
     PyObject *object;
     facs_py_array counts, out;
     int64_t shape[2] = {FACS_PY_ANY, sizeof(facs_confusion) / sizeof(int64_t)};
-    int rate = 0;
 
     (void)module;
     if (!PyArg_ParseTuple(args, "sO:metric_rate", &name, &object)) return NULL;
-    while (rate < FACS_RATE_COUNT && strcmp(rate_names[rate], name) != 0) rate++;
-    if (rate == FACS_RATE_COUNT)
-        return PyErr_Format(PyExc_ValueError,
-                            "rate is '%s', want 'precision', 'recall', 'f1' or 'accuracy'",
-                            name);
+    const int rate = facs_py_choice("rate", name, rate_names, FACS_RATE_COUNT);
+    if (rate < 0) return NULL;
     if (facs_py_array_from(&counts, object, "counts", FACS_PY_INT64, 2, shape) < 0) return NULL;
     if (facs_py_array_new(&out, FACS_PY_FLOAT64, 1, shape) == 0) {
         const facs_confusion *confusion = counts.data;
@@ -126,14 +122,19 @@ static PyObject *metric_rate(PyObject *module, PyObject *args)
 
 typedef double ranking_measure(const facs_ranking *ranking);
 
-static const struct {
-    const char *name;
-    ranking_measure *measure;
-} measures[] = {{"average_precision", facs_ranking_average_precision},
-                {"roc_auc", facs_ranking_roc_auc},
-                {"best_threshold", facs_ranking_best_threshold}};
+enum { AVERAGE_PRECISION, ROC_AUC, BEST_THRESHOLD, MEASURES };
 
-enum { MEASURES = sizeof measures / sizeof *measures };
+static const char *const measure_names[MEASURES] = {
+    [AVERAGE_PRECISION] = "average_precision",
+    [ROC_AUC] = "roc_auc",
+    [BEST_THRESHOLD] = "best_threshold",
+};
+
+static ranking_measure *const measures[MEASURES] = {
+    [AVERAGE_PRECISION] = facs_ranking_average_precision,
+    [ROC_AUC] = facs_ranking_roc_auc,
+    [BEST_THRESHOLD] = facs_ranking_best_threshold,
+};
 
 static facs_status measure_labels(double *values, const facs_score_table *table,
                                   ranking_measure *measure)
@@ -156,19 +157,15 @@ static PyObject *metric_ranking(PyObject *module, PyObject *args)
     facs_py_array out;
     table_arrays in;
     facs_status status = FACS_OK;
-    int i = 0;
 
     (void)module;
     if (!PyArg_ParseTuple(args, "sOOO:metric_ranking", &name, &scores, &target, &mask))
         return NULL;
-    while (i < MEASURES && strcmp(measures[i].name, name) != 0) i++;
-    if (i == MEASURES)
-        return PyErr_Format(
-            PyExc_ValueError,
-            "measure is '%s', want 'average_precision', 'roc_auc' or 'best_threshold'", name);
+    const int measure = facs_py_choice("measure", name, measure_names, MEASURES);
+    if (measure < 0) return NULL;
     if (table_from(&in, scores, target, mask) < 0) return NULL;
     if (facs_py_array_new(&out, FACS_PY_FLOAT64, 1, &in.table.k) == 0)
-        FACS_PY_UNLOCKED(status = measure_labels(out.data, &in.table, measures[i].measure));
+        FACS_PY_UNLOCKED(status = measure_labels(out.data, &in.table, measures[measure]));
     release(&in);
     if (status == FACS_OK) return facs_py_array_detach(&out);
     facs_py_array_release(&out);

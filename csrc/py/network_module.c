@@ -19,46 +19,35 @@ void facs_py_network_leave(PyObject *object)
 
 /* --- life */
 
-static const struct {
-    const char *name;
-    int value;
-} paddings[] = {{"symmetric", FACS_PADDING_SYMMETRIC},
-                {"same", FACS_PADDING_SAME},
-                {"keras", FACS_PADDING_KERAS}},
-  heads[] = {{"action_units", FACS_HEAD_ACTION_UNITS}, {"classifier", FACS_HEAD_CLASSIFIER}};
-
-static int parse_padding(const char *name, facs_padding *padding)
+/* padding and head are indices of the names; relu6 stops at 6. */
+static int parse_choices(facs_network_options *o, const char *padding, const char *activation,
+                         const char *head)
 {
-    for (size_t i = 0; i < sizeof paddings / sizeof *paddings; i++)
-        if (strcmp(paddings[i].name, name) == 0) {
-            *padding = (facs_padding)paddings[i].value;
-            return 0;
-        }
-    PyErr_Format(PyExc_ValueError, "padding is '%s', want 'same', 'symmetric' or 'keras'",
-                 name);
-    return -1;
-}
-
-static int parse_head(const char *name, facs_head *head)
-{
-    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++)
-        if (strcmp(heads[i].name, name) == 0) {
-            *head = (facs_head)heads[i].value;
-            return 0;
-        }
-    PyErr_Format(PyExc_ValueError, "head is '%s', want 'action_units' or 'classifier'", name);
-    return -1;
-}
-
-static int parse_activation(const char *name, facs_clamp *clamp)
-{
-    const int six = strcmp(name, "relu6") == 0;
-    if (!six && strcmp(name, "relu") != 0) {
-        PyErr_Format(PyExc_ValueError, "activation is '%s', want 'relu' or 'relu6'", name);
-        return -1;
-    }
-    *clamp = (facs_clamp){0, six ? 6 : (facs_real)INFINITY};
+    static const char *const paddings[] = {[FACS_PADDING_SYMMETRIC] = "symmetric",
+                                           [FACS_PADDING_SAME] = "same",
+                                           [FACS_PADDING_KERAS] = "keras"};
+    static const char *const heads[] = {
+        [FACS_HEAD_ACTION_UNITS] = "action_units", [FACS_HEAD_CLASSIFIER] = "classifier"};
+    static const char *const activations[] = {"relu", "relu6"};
+    const int p = facs_py_choice("padding", padding, paddings, 3);
+    const int a = p < 0 ? -1 : facs_py_choice("activation", activation, activations, 2);
+    const int h = a < 0 ? -1 : facs_py_choice("head", head, heads, FACS_HEAD_COUNT);
+    if (h < 0) return -1;
+    o->padding = (facs_padding)p;
+    o->activation = (facs_clamp){0, a ? 6 : (facs_real)INFINITY};
+    o->head = (facs_head)h;
     return 0;
+}
+
+static facs_status create(facs_network_object *self, const char *name,
+                          const facs_network_options *options, unsigned long long seed,
+                          const char *cpu, int threads)
+{
+    facs_network *network;
+    FACS_TRY(facs_network_create(&network, name, options, seed));
+    const facs_status status = facs_session_create(&self->session, network, cpu, threads);
+    if (status != FACS_OK) facs_network_free(network);
+    return status;
 }
 
 static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -70,23 +59,17 @@ static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     const char *name, *padding, *activation, *head, *cpu;
     int threads;
     unsigned long long seed;
-    facs_network *network;
+    facs_status status;
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sidissddsiKz", names, &name, &o.labels,
                                      &o.width, &o.input_size, &padding, &activation, &o.epsilon,
                                      &o.dropout, &head, &threads, &seed, &cpu))
         return NULL;
-    if (parse_padding(padding, &o.padding) < 0 ||
-        parse_activation(activation, &o.activation) < 0 || parse_head(head, &o.head) < 0)
-        return NULL;
+    if (parse_choices(&o, padding, activation, head) < 0) return NULL;
     facs_network_object *self = (facs_network_object *)type->tp_alloc(type, 0);
     if (!self) return NULL;
     self->lock = PyThread_allocate_lock();
-    facs_status status = facs_network_create(&network, name, &o, seed);
-    if (status == FACS_OK) {
-        status = facs_session_create(&self->session, network, cpu, threads);
-        if (status != FACS_OK) facs_network_free(network);
-    }
+    FACS_PY_UNLOCKED(status = create(self, name, &o, seed, cpu, threads));
     if (status != FACS_OK || !self->lock) {
         Py_DECREF(self);
         return status == FACS_OK ? PyErr_NoMemory() : facs_py_raise(status);
@@ -97,13 +80,15 @@ static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
 static int network_traverse(PyObject *object, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(object));
-    Py_VISIT(((facs_network_object *)object)->pending);
+    Py_VISIT(((facs_network_object *)object)->pending.array.object);
     return 0;
 }
 
 static int network_clear(PyObject *object)
 {
-    Py_CLEAR(((facs_network_object *)object)->pending);
+    facs_network_object *self = (facs_network_object *)object;
+    self->pending.n = 0;
+    facs_py_array_release(&self->pending.array);
     return 0;
 }
 
@@ -124,8 +109,17 @@ static void network_dealloc(PyObject *object)
 static PyObject *network_touch(PyObject *object, PyObject *unused)
 {
     (void)unused;
+    if (facs_py_network_enter(object) < 0) return NULL;
     facs_session_touch(((facs_network_object *)object)->session);
+    facs_py_network_leave(object);
     Py_RETURN_NONE;
+}
+
+static int find_block(PyObject *object, const char *block)
+{
+    const int index = facs_graph_find_block(&facs_py_network_of(object)->graph, block);
+    if (index < 0) PyErr_Format(PyExc_ValueError, "block '%s' is not in this network", block);
+    return index;
 }
 
 static PyObject *network_initialise(PyObject *object, PyObject *args)
@@ -134,23 +128,25 @@ static PyObject *network_initialise(PyObject *object, PyObject *args)
     unsigned long long seed;
     const char *block;
     if (!PyArg_ParseTuple(args, "Ks", &seed, &block)) return NULL;
-    const int index =
-        facs_graph_find_block(&facs_py_network_of((PyObject *)self)->graph, block);
-    if (index < 0)
-        return PyErr_Format(PyExc_ValueError, "block '%s' is not in this network", block);
-    facs_network_initialise(facs_py_network_of((PyObject *)self), seed, index);
+    const int index = find_block(object, block);
+    if (index < 0 || facs_py_network_enter(object) < 0) return NULL;
+    FACS_PY_UNLOCKED(facs_network_initialise(facs_py_network_of(object), seed, index));
     facs_session_touch(self->session);
+    facs_py_network_leave(object);
     Py_RETURN_NONE;
 }
 
 static PyObject *network_set_pixels(PyObject *object, PyObject *args)
 {
+    facs_session *session = ((facs_network_object *)object)->session;
     facs_real scale[3], shift[3];
     if (!PyArg_ParseTuple(args, "(fff)(fff)", &scale[0], &scale[1], &scale[2], &shift[0],
-                          &shift[1], &shift[2]))
+                          &shift[1], &shift[2]) ||
+        facs_py_network_enter(object) < 0)
         return NULL;
-    facs_session_set_pixels(((facs_network_object *)object)->session, scale, shift);
-    facs_session_touch(((facs_network_object *)object)->session);
+    facs_session_set_pixels(session, scale, shift);
+    facs_session_touch(session);
+    facs_py_network_leave(object);
     Py_RETURN_NONE;
 }
 
@@ -161,13 +157,13 @@ static PyObject *network_plan_bytes(PyObject *object, PyObject *args)
     int training;
     const char *block;
     size_t bytes;
+    facs_status status;
     if (!PyArg_ParseTuple(args, "Lps", &batch, &training, &block)) return NULL;
-    const int index =
-        facs_graph_find_block(&facs_py_network_of((PyObject *)self)->graph, block);
-    if (index < 0)
-        return PyErr_Format(PyExc_ValueError, "block '%s' is not in this network", block);
-    const facs_status status =
-        facs_session_measure(self->session, batch, training, index, &bytes);
+    const int index = find_block(object, block);
+    if (index < 0 || facs_py_network_enter(object) < 0) return NULL;
+    FACS_PY_UNLOCKED(status =
+                         facs_session_measure(self->session, batch, training, index, &bytes));
+    facs_py_network_leave(object);
     return status == FACS_OK ? PyLong_FromSize_t(bytes) : facs_py_raise(status);
 }
 

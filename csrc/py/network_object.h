@@ -6,10 +6,20 @@
 /* facsnet._core.Network, shared by network_module.c (the type), network_run.c (passes) and
  * network_rows.c (parameters and facts); nobody else includes it. */
 
+/* The images of a call: 8-bit pixels or numbers, never both. */
+typedef struct facs_py_images {
+    facs_py_array array;
+    const uint8_t *pixels;
+    const float *numbers;
+    int64_t n;
+} facs_py_images;
+
+/* The lock guards the session and what stands below it. */
 typedef struct facs_network_object {
     PyObject_HEAD facs_session *session;
     PyThread_type_lock lock;
-    PyObject *pending; /* input of the last inference forward, for a later backward */
+    facs_py_images pending; /* of the last forward if it was inference, for a later backward */
+    uint64_t fingerprint;   /* of their bytes, which are the caller's */
 } facs_network_object;
 
 static inline facs_network *facs_py_network_of(PyObject *object)

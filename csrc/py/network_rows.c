@@ -41,7 +41,9 @@ PyObject *facs_py_network_gradients(PyObject *object, PyObject *unused)
     const facs_network *net = facs_py_network_of((PyObject *)self);
     facs_real *slab;
     (void)unused;
+    if (facs_py_network_enter(object) < 0) return NULL;
     const facs_status status = facs_session_gradients(self->session, &slab);
+    facs_py_network_leave(object);
     if (status != FACS_OK) return facs_py_raise(status);
     PyObject *dict = PyDict_New();
     for (int i = 0; dict && i < net->graph.parameter_count; i++) {

@@ -117,7 +117,7 @@ static PyObject *draw_expression(PyObject *module, PyObject *args)
         face.attribute[i] = 0;
     face.yaw *= 0.3, face.roll = 0, face.pitch = 0, face.shift_x = face.shift_y = 0;
     if (facs_py_array_new(&pixels, FACS_PY_UINT8, 3, image) == 0)
-        facs_face_draw(pixels.data, &face, work);
+        FACS_PY_UNLOCKED(facs_face_draw(pixels.data, &face, work));
     facs_free(work);
     facs_py_array_release(&units);
     return facs_py_array_detach(&pixels);

@@ -4,21 +4,11 @@
 #include "py/network_module.h"
 #include "train/trainer.h"
 
-#include <string.h>
-
 typedef struct trainer_object {
     PyObject_HEAD facs_trainer *trainer;
     PyObject *network; /* owns the session */
     int on_features, side, features, labels;
 } trainer_object;
-
-static int lookup(const char *const *names, int count, const char *name, const char *what)
-{
-    for (int i = 0; i < count; i++)
-        if (strcmp(names[i], name) == 0) return i;
-    PyErr_Format(PyExc_ValueError, "%s '%s' is not known", what, name);
-    return -1;
-}
 
 /* (kind, beta1, beta2, epsilon, weight_decay, nesterov, clip_norm, average_decay) */
 static int parse_optimiser(facs_optimiser_options *o, PyObject *tuple)
@@ -28,7 +18,7 @@ static int parse_optimiser(facs_optimiser_options *o, PyObject *tuple)
     if (!PyArg_ParseTuple(tuple, "sddddpdd", &kind, &o->beta1, &o->beta2, &o->epsilon,
                           &o->weight_decay, &o->nesterov, &o->clip_norm, &o->average_decay))
         return -1;
-    const int index = lookup(kinds, FACS_OPTIMISER_COUNT, kind, "optimiser");
+    const int index = facs_py_choice("optimiser", kind, kinds, FACS_OPTIMISER_COUNT);
     o->kind = (facs_optimiser_kind)index;
     return index < 0 ? -1 : 0;
 }
@@ -41,7 +31,7 @@ static int parse_schedule(facs_schedule *s, PyObject *tuple)
     if (!PyArg_ParseTuple(tuple, "sdddd", &kind, &s->warmup, &s->epochs, &s->factor,
                           &s->period))
         return -1;
-    const int index = lookup(kinds, FACS_SCHEDULE_COUNT, kind, "schedule");
+    const int index = facs_py_choice("schedule", kind, kinds, FACS_SCHEDULE_COUNT);
     s->kind = (facs_schedule_kind)index;
     if (index >= 0 && !(s->warmup >= 0 && s->factor >= 0 && s->period > 0)) {
         PyErr_SetString(PyExc_ValueError, "schedule: warmup and factor may not be negative, "
@@ -158,12 +148,10 @@ static int parse_batch(trainer_object *self, step_arrays *a, facs_training_batch
 {
     int64_t image[4] = {FACS_PY_ANY, self->side, self->side, 3};
     int64_t vector[2] = {FACS_PY_ANY, self->features};
-    const int bytes = !self->on_features && facs_py_is_array(x, FACS_PY_UINT8);
-    const int parsed =
-        self->on_features
-            ? facs_py_array_from(&a->x, x, "x", FACS_PY_FLOAT32, 2, vector)
-            : facs_py_array_from(&a->x, x, "x", bytes ? FACS_PY_UINT8 : FACS_PY_FLOAT32, 4,
-                                 image);
+    int bytes = 0;
+    const int parsed = self->on_features
+                           ? facs_py_array_from(&a->x, x, "x", FACS_PY_FLOAT32, 2, vector)
+                           : facs_py_images_from(&a->x, x, "x", image, &bytes);
     if (parsed < 0) return -1;
     int64_t labels[2] = {a->x.shape[0], self->labels};
     if (facs_py_array_from(&a->target, target, "target", FACS_PY_FLOAT32, 2, labels) < 0 ||
@@ -202,16 +190,21 @@ static PyObject *trainer_step(PyObject *object, PyObject *args)
 
 static PyObject *trainer_observe(PyObject *object, PyObject *score)
 {
+    trainer_object *self = (trainer_object *)object;
     const double value = PyFloat_AsDouble(score);
-    if (PyErr_Occurred()) return NULL;
-    facs_trainer_observe(((trainer_object *)object)->trainer, value);
+    if (PyErr_Occurred() || facs_py_network_enter(self->network) < 0) return NULL;
+    facs_trainer_observe(self->trainer, value);
+    facs_py_network_leave(self->network);
     Py_RETURN_NONE;
 }
 
 static PyObject *trainer_swap_average(PyObject *object, PyObject *unused)
 {
+    trainer_object *self = (trainer_object *)object;
     (void)unused;
-    facs_trainer_swap_average(((trainer_object *)object)->trainer);
+    if (facs_py_network_enter(self->network) < 0) return NULL;
+    FACS_PY_UNLOCKED(facs_trainer_swap_average(self->trainer));
+    facs_py_network_leave(self->network);
     Py_RETURN_NONE;
 }
 

@@ -13,6 +13,7 @@ struct facs_optimiser {
     int64_t start, count;                              /* of the trained part in the slab */
     facs_real *first_moment, *second_moment, *average; /* of the trained part */
     double power1, power2;                             /* beta^t */
+    double steps;                                      /* t */
 };
 
 static facs_status check_options(const facs_optimiser_options *o)
@@ -124,6 +125,7 @@ void facs_optimiser_step(facs_optimiser *opt, const facs_context *context,
 {
     const facs_optimiser_options *o = &opt->options;
 
+    opt->steps++;
     opt->power1 *= o->beta1;
     opt->power2 *= o->beta2;
     facs_update u = {.beta1 = (facs_real)o->beta1,
@@ -141,8 +143,9 @@ void facs_optimiser_step(facs_optimiser *opt, const facs_context *context,
         step_parameter(opt, context, p, parameters, gradients, &u);
     }
     if (opt->average)
-        opt->kernels->ema_step(context, opt->average, parameters + opt->start, opt->count,
-                               (facs_real)o->average_decay);
+        opt->kernels->ema_step(
+            context, opt->average, parameters + opt->start, opt->count,
+            (facs_real)fmin(o->average_decay, (1 + opt->steps) / (10 + opt->steps)));
 }
 
 void facs_optimiser_swap_average(facs_optimiser *opt, facs_real *parameters)

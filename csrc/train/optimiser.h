@@ -17,8 +17,10 @@ typedef struct facs_optimiser_options {
     facs_optimiser_kind kind;
     double beta1, beta2, epsilon, weight_decay;
     int nesterov;
-    double clip_norm;     /* largest norm of all gradients together; 0: any */
-    double average_decay; /* of the average of the weights; 0: none is kept */
+    double clip_norm; /* largest norm of all gradients together; 0: any */
+    /* Of the average of the weights; 0: none is kept. Step t = 1, 2, ... decays by no more
+     * than (1 + t) / (10 + t), so that a short stage leaves its start behind. */
+    double average_decay;
 } facs_optimiser_options;
 
 typedef struct facs_optimiser facs_optimiser;

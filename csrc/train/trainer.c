@@ -151,7 +151,7 @@ static int all_finite(const facs_real *values, int64_t count)
     return sum == 0;
 }
 
-/* Names the deepest layer whose gradient is not finite; FACS_OK when all are. */
+/* Names the layer nearest to the loss whose gradient is not finite; FACS_OK when all are. */
 static facs_status check_gradients(const facs_trainer *t, double loss)
 {
     const facs_graph *graph = &t->training.graph;

@@ -40,8 +40,8 @@ typedef struct facs_step_report {
 } facs_step_report;
 
 /* One optimiser step at `epoch` (fractional: it sets the rate). A loss or gradient that is
- * not finite is FACS_E_ARG: the step is not taken and the message names the first layer
- * whose gradient is not. */
+ * not finite is FACS_E_ARG: the step is not taken and the message names the layer nearest to
+ * the loss whose gradient is not. */
 facs_status facs_trainer_step(facs_trainer *trainer, const facs_training_batch *batch,
                               double epoch, facs_step_report *report) FACS_MUST_USE;
 

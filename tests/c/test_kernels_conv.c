@@ -81,10 +81,16 @@ static void case_free(conv_case *c)
     free(c->bias.block);
 }
 
-static size_t scratch_of(const facs_kernels *k, const conv_case *c, int threads)
+static size_t fwd_scratch_of(const facs_kernels *k, const conv_case *c, int threads)
 {
-    return c->depthwise ? k->dwconv_scratch(&c->g, c->x.t.n, threads)
-                        : k->conv_scratch(&c->g, c->x.t.n, threads);
+    return (c->depthwise ? k->dwconv_fwd_scratch : k->conv_fwd_scratch)(&c->g, c->x.t.n,
+                                                                        threads);
+}
+
+static size_t bwd_scratch_of(const facs_kernels *k, const conv_case *c, int threads)
+{
+    return (c->depthwise ? k->dwconv_bwd_scratch : k->conv_bwd_scratch)(&c->g, c->x.t.n,
+                                                                        threads);
 }
 
 static sample packed_of(const facs_kernels *k, const conv_case *c, int backward)
@@ -107,7 +113,7 @@ static sample packed_of(const facs_kernels *k, const conv_case *c, int backward)
 static void run_fwd(const facs_kernels *k, int threads, const void *data, facs_tensor *out)
 {
     const conv_case *c = data;
-    const size_t size = scratch_of(k, c, threads);
+    const size_t size = fwd_scratch_of(k, c, threads);
     facs_context ctx = context_create(size, threads);
     sample packed = packed_of(k, c, 0);
     (c->depthwise ? k->dwconv_fwd : k->conv_fwd)(&ctx, &c->g, out, &c->x.t, packed.t.data,
@@ -119,7 +125,7 @@ static void run_fwd(const facs_kernels *k, int threads, const void *data, facs_t
 static void run_bwd_x(const facs_kernels *k, int threads, const void *data, facs_tensor *out)
 {
     const conv_case *c = data;
-    const size_t size = scratch_of(k, c, threads);
+    const size_t size = bwd_scratch_of(k, c, threads);
     facs_context ctx = context_create(size, threads);
     sample packed = packed_of(k, c, 1);
     (c->depthwise ? k->dwconv_bwd_x : k->conv_bwd_x)(&ctx, &c->g, out, &c->dy.t, packed.t.data,
@@ -131,7 +137,7 @@ static void run_bwd_x(const facs_kernels *k, int threads, const void *data, facs
 static void run_bwd_w(const facs_kernels *k, int threads, const void *data, facs_tensor *out)
 {
     const conv_case *c = data;
-    const size_t size = scratch_of(k, c, threads);
+    const size_t size = bwd_scratch_of(k, c, threads);
     facs_context ctx = context_create(size, threads);
     (c->depthwise ? k->dwconv_bwd_w : k->conv_bwd_w)(&ctx, &c->g, out->data, &c->x.t, &c->dy.t);
     context_check_and_free(&ctx, size);

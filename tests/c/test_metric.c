@@ -21,7 +21,7 @@ static facs_score_table column(const float *values, const float *known, int64_t 
 
 static void test_confusion(void)
 {
-    const double threshold[] = {0.5, 0.4};
+    const float threshold[] = {0.5f, 0.4f};
     facs_confusion c[2];
 
     facs_confusion_count(c, &table, threshold);

@@ -94,7 +94,7 @@ static facs_real *gradients_of(const facs_network *network, const facs_kernels *
     CHECK_OK(facs_plan_create(&plan, &network->graph, kernels, &options));
     CHECK_OK(facs_plan_measure(&measured, &network->graph, kernels, &options));
     CHECK(measured == facs_plan_bytes(plan));
-    check_no_overlap(plan->buffers, plan->buffer_count, plan->lane_bytes - plan->scratch_bytes);
+    check_no_overlap(plan->buffers, plan->buffer_count, plan->buffer_bytes);
     facs_plan_bind(plan, parameters, gradients);
     facs_plan_prepare(plan);
     facs_plan_load(plan, &source, IMAGES);

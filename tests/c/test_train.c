@@ -155,6 +155,32 @@ static void test_refusals(void)
     facs_session_free(session);
 }
 
+/* The average after every step, by the rule of the header. */
+static void test_average(void)
+{
+    facs_session *session = make_session(1);
+    const facs_network *network = facs_session_network(session);
+    const int64_t last = network->graph.parameter_numbers - 1;
+    const facs_training_batch batch = make_batch();
+    facs_stage stage = make_stage(network->graph.block_count - 1);
+    facs_trainer *trainer;
+    facs_step_report report;
+
+    stage.optimiser.average_decay = 0.3;
+    CHECK_OK(facs_trainer_create(&trainer, session, &stage, BATCH, 0));
+    double average = network->parameters[last];
+    for (int t = 1; t <= 8; t++) {
+        const double decay = fmin(0.3, (1.0 + t) / (10.0 + t)); /* 0.3 from step 3 on */
+        CHECK_OK(facs_trainer_step(trainer, &batch, 0, &report));
+        average += (1 - decay) * (network->parameters[last] - average);
+        facs_trainer_swap_average(trainer);
+        CHECK_CLOSE(network->parameters[last], average, 1e-7);
+        facs_trainer_swap_average(trainer);
+    }
+    facs_trainer_free(trainer);
+    facs_session_free(session);
+}
+
 static void test_schedules(void)
 {
     const facs_schedule cosine = {FACS_SCHEDULE_COSINE, 1, 5, 0.1, 1};
@@ -182,6 +208,7 @@ int main(void)
     test_only_unfrozen_blocks_move();
     test_features_equal_images();
     test_refusals();
+    test_average();
     test_schedules();
     return check_report("train");
 }

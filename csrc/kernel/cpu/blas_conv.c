@@ -231,12 +231,20 @@ static void bwd_w(const facs_context *ctx, const facs_conv *g, float *dw, const 
     if (p.runs > 1) facs_parallel(ctx->threads, ceil_divide(count, SUMS), sum_task, &p);
 }
 
-static size_t scratch(const facs_conv *g, int64_t n, int threads)
+static size_t fwd_scratch(const facs_conv *g, int64_t n, int threads)
+{
+    const facs_tensor x = {NULL, n, g->h, g->w, g->ci, g->ci};
+    const facs_tensor y = {NULL, n, g->oh, g->ow, g->co, g->co};
+    const product p = product_of(facs_columns_forward(g, &x), &y, 1, 0, 0);
+    return (size_t)(p.worker_size * threads) * sizeof(float);
+}
+
+static size_t bwd_scratch(const facs_conv *g, int64_t n, int threads)
 {
     const facs_tensor x = {NULL, n, g->h, g->w, g->ci, g->ci};
     const facs_tensor y = {NULL, n, g->oh, g->ow, g->co, g->co};
     const gradient weights = gradient_of(g, &x, &y);
-    int64_t most = product_of(facs_columns_forward(g, &x), &y, 1, 0, 0).worker_size * threads;
+    int64_t most = 0;
 
     for (int phase = 0; phase < g->stride * g->stride; phase++)
         most = larger(most, product_backward(g, &x, &y, phase).worker_size * threads);
@@ -247,7 +255,8 @@ static size_t scratch(const facs_conv *g, int64_t n, int threads)
 
 const facs_kernels facs_kernels_blas = {
     .name = "blas",
-    .conv_scratch = scratch,
+    .conv_fwd_scratch = fwd_scratch,
+    .conv_bwd_scratch = bwd_scratch,
     .conv_packed = packed,
     .conv_pack = pack,
     .conv_packed_bwd = packed,

@@ -125,10 +125,15 @@ void facs_ref_groupconv_pack(facs_real *packed, const facs_conv *g, const facs_r
     scaled_copy(packed, g, w, scale);
 }
 
-size_t facs_ref_conv_scratch(const facs_conv *g, int64_t n, int threads)
+size_t facs_ref_conv_fwd_scratch(const facs_conv *g, int64_t n, int threads)
 {
     (void)g, (void)n, (void)threads;
     return 0;
+}
+
+size_t facs_ref_conv_bwd_scratch(const facs_conv *g, int64_t n, int threads)
+{
+    return facs_ref_conv_fwd_scratch(g, n, threads);
 }
 
 int64_t facs_ref_conv_packed(const facs_conv *g)
@@ -171,9 +176,14 @@ void facs_ref_conv_bwd_w(const facs_context *ctx, const facs_conv *g, facs_real 
     facs_ref_groupconv_bwd_w(ctx, g, dw, x, dy);
 }
 
-size_t facs_ref_dwconv_scratch(const facs_conv *g, int64_t n, int threads)
+size_t facs_ref_dwconv_fwd_scratch(const facs_conv *g, int64_t n, int threads)
 {
-    return facs_ref_conv_scratch(g, n, threads);
+    return facs_ref_conv_fwd_scratch(g, n, threads);
+}
+
+size_t facs_ref_dwconv_bwd_scratch(const facs_conv *g, int64_t n, int threads)
+{
+    return facs_ref_conv_fwd_scratch(g, n, threads);
 }
 
 int64_t facs_ref_dwconv_packed(const facs_conv *g)
