@@ -161,7 +161,8 @@ double facs_ranking_best_threshold(const facs_ranking *r)
         const double low = r->score[last + 1 < r->steps ? last + 1 : last];
         if (high - low <= widest) continue;
         widest = high - low;
-        threshold = low + (high - low) / 2;
+        const float middle = (float)(low + (high - low) / 2);
+        threshold = middle > low ? middle : high;
     }
     return threshold;
 }

@@ -29,10 +29,10 @@ double facs_ranking_average_precision(const facs_ranking *ranking);
  * positive or without a negative. */
 double facs_ranking_roc_auc(const facs_ranking *ranking);
 
-/* The threshold of best F1: the middle of the widest interval of thresholds that reach it
- * (of equally wide ones the highest), hence a midpoint between neighbouring scores; the
- * lowest score where all entries must be predicted. Scores of at least the threshold are
- * predicted. NaN without a positive. */
+/* The threshold of best F1, a float: the middle of the widest interval of thresholds that
+ * reach it (of equally wide ones the highest), hence a midpoint between neighbouring scores,
+ * or the upper one where no float lies between; the lowest score where all entries must be
+ * predicted. Scores of at least the threshold are predicted. NaN without a positive. */
 double facs_ranking_best_threshold(const facs_ranking *ranking);
 
 /* Precision and recall when every score of at least threshold[i] is predicted, thresholds

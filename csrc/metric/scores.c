@@ -27,7 +27,7 @@ facs_status facs_score_table_check(const facs_score_table *table)
 }
 
 void facs_confusion_count(facs_confusion *out, const facs_score_table *table,
-                          const double *threshold)
+                          const float *threshold)
 {
     memset(out, 0, (size_t)table->k * sizeof *out);
     for (int64_t row = 0; row < table->n; row++)

@@ -29,10 +29,10 @@ typedef struct facs_confusion {
     int64_t true_positive, false_positive, false_negative, true_negative;
 } facs_confusion;
 
-/* Counts per label; a label is predicted where its score is at least its threshold.
- * threshold and out have k entries. */
+/* Counts per label; a label is predicted where its score is at least its threshold. Both are
+ * float: a score of 0.7 reaches a threshold of 0.7. threshold and out have k entries. */
 void facs_confusion_count(facs_confusion *out, const facs_score_table *table,
-                          const double *threshold);
+                          const float *threshold);
 
 typedef enum facs_rate {
     FACS_RATE_PRECISION, /* NaN where nothing is predicted */

@@ -36,7 +36,7 @@ facs_status facs_shrink_thresholds(double *thresholds, const int64_t *positives,
         const double count = (double)positives[i];
         const double own = count > 0 ? count / (count + strength) : 0;
         thresholds[i] =
-            isnan(thresholds[i]) ? centre : own * thresholds[i] + (1 - own) * centre;
+            (float)(isnan(thresholds[i]) ? centre : own * thresholds[i] + (1 - own) * centre);
     }
     return FACS_OK;
 }

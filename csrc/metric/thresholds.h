@@ -7,7 +7,8 @@
 
 /* Draws the fitted thresholds of k labels towards their median: a label with n positives
  * keeps the weight n / (n + strength) of its own. A threshold fitted on a few positives is
- * mostly chance. NaN (no positive) becomes the median; all stay NaN where all are. */
+ * mostly chance. NaN (no positive) becomes the median; all stay NaN where all are. The
+ * results are floats, so that scores compare with them alike in either precision. */
 facs_status facs_shrink_thresholds(double *thresholds, const int64_t *positives, int64_t k,
                                    double strength) FACS_MUST_USE;
 

@@ -19,11 +19,14 @@ __all__ = [
     "check_intensity",
     "check_labels",
     "check_names",
+    "check_sources",
     "choose_labels",
     "frame_intensity",
     "frame_labels",
+    "group_names",
     "join_paths",
     "read_csv",
+    "subject_column",
     "texts",
 ]
 
@@ -31,26 +34,32 @@ FloatArray = npt.NDArray[np.float32]
 
 # Cells of unknown labels. Subjects may have such initials.
 _NOTHING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")
+_SEPARATORS = ",;\t"  # the first of those that find equally many columns
 _LABEL = re.compile(r"AU_?\d+[LR]?$", re.IGNORECASE)
 
 
 def read_csv(path: str | os.PathLike[str], as_text: Sequence[str]) -> pd.DataFrame:
-    """The table of a CSV file; columns in ``as_text`` stay as written (007, NA).
+    """The table of a CSV file, separated by commas, semicolons or tabs; spaces around names and text are dropped.
 
-    Raises ValueError where it is empty, no CSV, has a column twice or rows longer than the header.
+    Columns in ``as_text`` stay text (007, NA). Raises ValueError where it is empty, no CSV, has a
+    column twice or rows longer than the header.
     """
     import pandas as pd
 
     try:
-        header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
-        twice = header[header.duplicated()].tolist()
+        separator, header = max(((s, _header(path, s)) for s in _SEPARATORS), key=lambda found: len(found[1]))
+        twice = [name for name in header if header.count(name) > 1]
         if twice:
             raise ValueError(f"column {twice[0]!r} is there twice")
         with warnings.catch_warnings():
             # without index_col, pandas shifts the columns of rows that are longer than the header
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(
+            frame = pd.read_csv(
                 path,
+                sep=separator,
+                skipinitialspace=True,
+                header=0,
+                names=header,
                 index_col=False,
                 dtype=dict.fromkeys(as_text, str),
                 keep_default_na=False,
@@ -62,6 +71,16 @@ def read_csv(path: str | os.PathLike[str], as_text: Sequence[str]) -> pd.DataFra
         raise ValueError("not a CSV table: rows have more fields than the header") from None
     except (pd.errors.ParserError, UnicodeDecodeError) as problem:
         raise ValueError(f"not a CSV table: {problem}") from None
+    for column in set(as_text) & set(header):
+        frame[column] = frame[column].str.strip()
+    return frame
+
+
+def _header(path: str | os.PathLike[str], separator: str) -> list[str]:
+    import pandas as pd
+
+    options = {"sep": separator, "skipinitialspace": True, "keep_default_na": False, "dtype": str}
+    return [str(name).strip() for name in pd.read_csv(path, header=None, nrows=1, **options).iloc[0]]
 
 
 def check_names(names: Sequence[str], what: str) -> list[str]:
@@ -95,6 +114,22 @@ def texts(values: Iterable[Any], what: str) -> list[str]:
             raise ValueError(f"{what} is empty in row {row}")
         found.append(text)
     return found
+
+
+def group_names(values: Iterable[Any], what: str) -> list[str]:
+    """As `texts`, less the spaces around, which would make two subjects of one."""
+    return [text.strip() for text in texts(values, what)]
+
+
+def subject_column(columns: Iterable[Any]) -> str | None:
+    """The default column of subjects, None where there is none.
+
+    One of another spelling raises ValueError: passing it over would split by image.
+    """
+    alike = [name for name in columns if str(name).strip().casefold() == "subject"]
+    if alike and "subject" not in alike:
+        raise ValueError(f"there is no column 'subject', but {alike[0]!r}: name it with subject=")
+    return "subject" if alike else None
 
 
 def join_paths(root: str | os.PathLike[str] | None, paths: Sequence[str]) -> list[str]:
@@ -167,15 +202,30 @@ def check_intensity(intensity: npt.ArrayLike, shape: tuple[int, ...]) -> FloatAr
     return values
 
 
+def check_sources(images: Any, paths: Sequence[str] | None) -> None:
+    """Refuses images beside paths, neither of them, and what `check_images` does."""
+    if (images is None) == (paths is None):
+        found = "neither paths nor" if images is None else "both paths and"
+        raise ValueError(f"there are {found} images, want one of them")
+    if images is not None:
+        check_images(images)
+
+
 def check_images(images: Any) -> None:
-    """Refuses what is not uint8 (n, h, w, 3) or a sequence of uint8 (h, w, 3)."""
+    """Refuses what is not uint8 (n, h, w, 3) or a sequence of uint8 (h, w, 3), or has no pixels."""
     if isinstance(images, np.ndarray):
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-            raise ValueError(f"images is a {images.dtype} array of shape {images.shape}, want uint8 (n, h, w, 3)")
+        if not _are_pixels(images, 4):
+            raise ValueError(
+                f"images is a {images.dtype} array of shape {images.shape}, want uint8 (n, h, w, 3) with pixels"
+            )
         return
     for i, image in enumerate(images):
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        if not isinstance(image, np.ndarray) or not _are_pixels(image, 3):
             found = (
                 f"{image.dtype} array of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             )
-            raise ValueError(f"images[{i}] is a {found}, want uint8 (h, w, 3)")
+            raise ValueError(f"images[{i}] is a {found}, want uint8 (h, w, 3) with pixels")
+
+
+def _are_pixels(array: npt.NDArray[Any], ndim: int) -> bool:
+    return array.dtype == np.uint8 and array.ndim == ndim and array.shape[-1] == 3 and 0 not in array.shape[-3:]

@@ -5,6 +5,7 @@ Every loss takes a mask, because data sets code different labels and unknown is 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,7 +35,12 @@ class Loss:
     epsilon : float
         For pr: added to both denominators.
     class_weight, pos_weight : array-like (k,), optional
-        For bce: factors of each label's loss, and of its positives.
+        For bce: factors of each label's loss, and of its positives, 0 or more; kept as tuples.
+
+    Raises
+    ------
+    ValueError
+        An option is none of these, negative or not finite, or ``epsilon`` is 0.
     """
 
     name: str = "bce"
@@ -49,6 +55,12 @@ class Loss:
             raise ValueError(f"loss is {self.name!r}, want one of {', '.join(_NAMES)}")
         if self.average not in ("macro", "micro"):
             raise ValueError(f"average is {self.average!r}, want 'macro' or 'micro'")
+        if not 0 <= self.bce_weight < math.inf:
+            raise ValueError(f"bce_weight is {self.bce_weight}, want a number of at least 0")
+        if not 0 < self.epsilon < math.inf:
+            raise ValueError(f"epsilon is {self.epsilon}, want a number of more than 0")
+        for name in ("class_weight", "pos_weight"):
+            object.__setattr__(self, name, _factors(name, getattr(self, name)))
 
     def _specification(self) -> tuple[str, float, float, bool, Any, Any]:
         kind = "bce" if self.name == "weighted_bce" else self.name
@@ -66,18 +78,18 @@ class Loss:
         """The loss with what it takes from the training labels (n, k; NaN is unknown).
 
         For ``weighted_bce`` the class weights are those of the AU literature,
-        w_k = K (1/r_k) / sum_j (1/r_j), with r_k the rate of label k. Others are unchanged.
+        w_k = K (1/r_k) / sum_j (1/r_j), with r_k the rate of label k, over the K labels that have a
+        positive; the others get 1. Other losses are unchanged.
         """
         if self.name != "weighted_bce" or self.class_weight is not None:
             return self
         values = np.asarray(labels, np.float64)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            rate = np.nansum(values, axis=0) / np.maximum((~np.isnan(values)).sum(axis=0), 1)
-        inverse = 1.0 / np.maximum(rate, 1.0 / max(len(values), 1))
-        weights = inverse / inverse.sum() * values.shape[1]
-        return Loss(
-            "weighted_bce", self.bce_weight, self.average, self.epsilon, weights.astype(np.float32), self.pos_weight
-        )
+        positives = np.nansum(values, axis=0)
+        shown = positives > 0
+        inverse = (~np.isnan(values)).sum(axis=0)[shown] / positives[shown]
+        weights = np.ones(values.shape[1], np.float32)
+        weights[shown] = inverse * (len(inverse) / inverse.sum())
+        return Loss("weighted_bce", self.bce_weight, self.average, self.epsilon, weights, self.pos_weight)
 
 
 def resolve(loss: str | Loss) -> Loss:
@@ -90,14 +102,30 @@ def resolve(loss: str | Loss) -> Loss:
 
 
 def _known(target: npt.ArrayLike, mask: npt.ArrayLike | None) -> tuple[Any, Any]:
-    """Where target is NaN it is unknown too."""
+    """Target and mask where NaN is unknown too; what the core refuses stays as it is."""
     values = np.asarray(target)
     if values.dtype.kind != "f" or not np.isnan(values).any():
         return values, mask
     known = ~np.isnan(values)
-    if mask is not None:
-        known = known & (np.asarray(mask) != 0)
-    return np.where(known, values, 0), known.astype(np.float32)
+    if mask is None:
+        return np.where(known, values, 0), known
+    given = np.asarray(mask)
+    if given.shape == values.shape:
+        given = np.where(known | ((given != 0) & (given != 1)), given, 0)
+    return np.where(known, values, 0), given
+
+
+def _factors(name: str, values: npt.ArrayLike | None) -> tuple[float, ...] | None:
+    """Factors per label as a tuple, which compares and hashes by value."""
+    if values is None:
+        return None
+    array = np.asarray(values, np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"{name}: shape is {array.shape}, want (k,)")
+    for label, value in enumerate(array):
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name}: label {label} is {value:g}, want a number of at least 0")
+    return tuple(array.tolist())
 
 
 def bce(
@@ -130,7 +158,8 @@ def bce(
     Raises
     ------
     ValueError
-        A shape does not fit, a logit is not finite, a known target is neither 0 nor 1.
+        A shape does not fit, a logit or factor is not finite, a known target or an entry of the mask
+        is neither 0 nor 1.
     """
     return Loss("bce", class_weight=class_weight, pos_weight=pos_weight)(logits, target, mask)
 

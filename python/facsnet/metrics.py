@@ -13,7 +13,8 @@ target
 mask
     As `scores`, True (1) where an entry counts; by default all do. Unknown targets never count.
 threshold
-    A label is predicted where its score is at least the threshold: one number, or one per label.
+    A label is predicted where its score is at least the threshold, both taken as float32: one
+    number, or one per label.
 
 What is undefined is NaN, never 0. Without a known positive, recall, F1, average precision, AUC and
 the fitted threshold are undefined; without a negative AUC; without a prediction precision; without a
@@ -312,10 +313,10 @@ def fit_thresholds(
     Returns
     -------
     ndarray of shape (k,), dtype float64
-        The middle of the interval of thresholds that reach the best F1: a midpoint between two
-        neighbouring scores, or the lowest score where predicting everything is best. Of several such
-        intervals the widest is taken, then the highest. Without a positive 0.5, with shrinkage the
-        median.
+        Float32 numbers: the middle of the interval of thresholds that reach the best F1, which is a
+        midpoint between two neighbouring scores, or the lowest score where predicting everything is
+        best. Of several such intervals the widest is taken, then the highest. Without a positive
+        0.5, with shrinkage the median.
 
     Warns
     -----
@@ -329,7 +330,7 @@ def fit_thresholds(
     """
     table = _Table(scores, target, mask)
     thresholds = table.rank("best_threshold")
-    substitute = "the median" if shrinkage else "0.5"
+    substitute = "the median" if shrinkage and not np.isnan(thresholds).all() else "0.5"
     _warn_undefined(f"threshold (no positive, {substitute} is taken)", thresholds, names)
     if shrinkage:
         positives = confusion(scores, target, mask=mask).positives

@@ -1,10 +1,9 @@
-"""Tables of samples: images, subjects, labels; and how to split them honestly."""
+"""Tables of samples: images, subjects, labels."""
 
 from __future__ import annotations
 
 import html
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from facsnet import _splits, _table
+from facsnet import _table
+from facsnet._splits import Splits, check_disjoint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,7 @@ class Sample:
     labels: dict[str, float]
 
 
-class Samples:
+class Samples(Splits):
     """An immutable table of images with several labels each.
 
     Make one with `from_csv`, `from_frame` or `from_arrays`.
@@ -47,6 +47,7 @@ class Samples:
     folds_column : array of str (n,), or None
     paths : tuple of str, or None
     images : list of uint8 arrays (h, w, 3), or uint8 array (n, h, w, 3), or None
+        Either paths or images.
     intensity : float32 array (n, k), or None
         How strong each label is, in the units of its source, 0 or more; NaN where unknown. Training
         does not read it.
@@ -69,6 +70,7 @@ class Samples:
         self.label_names = tuple(_table.check_names(label_names, "label_names"))
         self.labels = _table.check_labels(labels, self.label_names)
         self.labels.setflags(write=False)
+        _table.check_sources(images, paths)
         self.paths = None if paths is None else tuple(paths)
         self.images = images
         if isinstance(images, np.ndarray):
@@ -102,7 +104,8 @@ class Samples:
         Parameters
         ----------
         path : path
-            CSV with a header.
+            CSV with a header, separated by commas, semicolons or tabs. Spaces around names and text
+            do not count.
         root : path, optional
             Folder that image paths start from; default the CSV's.
         labels : sequence of str, optional
@@ -110,7 +113,7 @@ class Samples:
             there is none, every other column that holds only 0, 1 and nothing.
         image, subject, fold : str
             Columns, read as text (007 stays 007). A missing ``subject`` column by its default name
-            means subjects are unknown.
+            means subjects are unknown; None passes such a column over.
         intensity : mapping of str to str, optional
             Label to the column of its intensity.
 
@@ -119,8 +122,8 @@ class Samples:
         OSError
             The file cannot be read.
         ValueError
-            It is empty, lacks a column or has one twice, or has a label that is not 0, 1 or empty. Rows
-            are counted from 0 below the header.
+            It is empty, lacks a column or has one twice, has a label that is not 0, 1 or empty, or a
+            column Subject in place of ``subject``. Rows are counted from 0 below the header.
 
         Warns
         -----
@@ -160,8 +163,8 @@ class Samples:
             names = _table.choose_labels(frame, (image, subject, fold))
         else:
             names = _table.check_names(labels, "labels")
-        if subject == "subject" and subject not in frame.columns:
-            subject = None
+        if subject == "subject":
+            subject = _table.subject_column(frame.columns)
         for column in [image, *names, *(c for c in (subject, fold) if c), *(intensity or {}).values()]:
             found = list(frame.columns).count(column)
             if found != 1:
@@ -174,8 +177,8 @@ class Samples:
             label_names=names,
             labels=_table.frame_labels(frame, names) if names else np.empty((len(frame), 0)),
             paths=_table.join_paths(root, _table.texts(frame[image], f"column {image!r}")),
-            subjects=None if subject is None else _table.texts(frame[subject], f"column {subject!r}"),
-            folds=None if fold is None else _table.texts(frame[fold], f"column {fold!r}"),
+            subjects=None if subject is None else _table.group_names(frame[subject], f"column {subject!r}"),
+            folds=None if fold is None else _table.group_names(frame[fold], f"column {fold!r}"),
             intensity=None if intensity is None else _table.frame_intensity(frame, names, intensity),
         )
 
@@ -213,15 +216,13 @@ class Samples:
             images = list(images)
             if images and all(isinstance(p, (str, os.PathLike)) for p in images):
                 paths, images = _table.join_paths(None, _table.texts(map(os.fspath, images), "path")), None
-        if images is not None:
-            _table.check_images(images)
         return cls(
             label_names=names,
             labels=values,
             paths=paths,
             images=images,
-            subjects=None if subject is None else _table.texts(subject, "subject"),
-            folds=None if fold is None else _table.texts(fold, "fold"),
+            subjects=None if subject is None else _table.group_names(subject, "subject"),
+            folds=None if fold is None else _table.group_names(fold, "fold"),
             intensity=intensity,
         )
 
@@ -252,7 +253,7 @@ class Samples:
 
     def _sample(self, i: int) -> Sample:
         return Sample(
-            self.images[i] if self.paths is None and self.images is not None else self.paths[i] if self.paths else None,
+            self.images[i] if self.paths is None else self.paths[i],
             None if self.subjects is None else str(self.subjects[i]),
             None if self.folds_column is None else str(self.folds_column[i]),
             {name: float(v) for name, v in zip(self.label_names, self.labels[i], strict=True)},
@@ -315,8 +316,6 @@ class Samples:
 
         if n < 1 or columns < 1:
             raise ValueError(f"n is {n} and columns {columns}, want at least 1")
-        if self.paths is None and self.images is None:
-            raise ValueError("these samples have no images")
         n = min(n, len(self))
         columns = min(columns, n)
         rows = -(-n // columns)
@@ -389,119 +388,6 @@ class Samples:
             folds=rows("folds_column"),
             intensity=rows("intensity"),
         )
-
-    # --- splitting
-
-    def _need_subjects(self) -> npt.NDArray[Any]:
-        if self.subjects is None:
-            raise ValueError("subjects are not known: name their column with subject=, or split by sample")
-        return self.subjects
-
-    def _ordered_subjects(self, seed: int) -> list[str]:
-        """Subjects sorted, then permuted; a part of a split keeps the order of the whole."""
-        present = set(self._need_subjects())
-        if self._subject_order is not None:
-            return [s for s in self._subject_order if s in present]
-        return _splits.permuted(present, seed)
-
-    def _apart(self, held: Sequence[str], order: Sequence[str]) -> tuple[Samples, Samples]:
-        """The other subjects and the held ones; both remember the order of the whole."""
-        inside = np.isin(self._need_subjects().astype(str), list(held))
-        parts = self._take(np.flatnonzero(~inside)), self._take(np.flatnonzero(inside))
-        for part in parts:
-            part._subject_order = tuple(order)
-        return parts
-
-    def split_by_subject(self, *, test: float = 0.33, seed: int = 0) -> tuple[Samples, Samples]:
-        """Two parts without a common subject: (train, test).
-
-        Parameters
-        ----------
-        test : float
-            Share of the subjects in the second part, at least one.
-        seed : int
-        """
-        if not 0 < test < 1:
-            raise ValueError(f"test is {test}, want a share between 0 and 1")
-        order = _splits.permuted(self._need_subjects(), seed)
-        if len(order) < 2:
-            raise ValueError(f"there is only {len(order)} subject, a split wants two")
-        count = min(max(1, round(test * len(order))), len(order) - 1)
-        return self._apart(order[:count], order)
-
-    def folds(self, k: int, *, by: str = "subject", seed: int = 0) -> list[tuple[Samples, Samples]]:
-        """k pairs (train, test) that together test every sample once.
-
-        Parameters
-        ----------
-        k : int
-        by : {"subject", "fold", "sample"}
-            subject: subjects sorted, permuted by ``numpy.random.default_rng(seed)``, fold = position
-            mod k. fold: as the fold column says (k must fit, no subject may be in two folds).
-            sample: ignores subjects, which leaks where one subject has several images, and warns.
-        seed : int
-
-        Notes
-        -----
-        Parts by subject remember the order, so that `inner_split` goes on with it::
-
-            for train, test in samples.folds(3, by="subject", seed=0):
-                inner, valid = train.inner_split(every=5)  # every fifth of the remaining subjects
-        """
-        if k < 2:
-            raise ValueError(f"k is {k}, want at least 2")
-        if by == "subject":
-            order = _splits.permuted(self._need_subjects(), seed)
-            if k > len(order):
-                raise ValueError(f"k is {k}, but there are only {len(order)} subjects")
-            return [self._apart(order[fold::k], order) for fold in range(k)]
-        if by == "fold":
-            if self.folds_column is None:
-                raise ValueError("by='fold', but there is no fold column")
-            assignment = _splits.numbered(self.folds_column, k)
-        elif by == "sample":
-            if self.subjects is not None and len(set(self.subjects)) < len(self):
-                warnings.warn(
-                    "folds by sample put one subject on both sides: scores will look better than they are", stacklevel=2
-                )
-            assignment = _splits.dealt(len(self), k, seed)
-        else:
-            raise ValueError(f"by is {by!r}, want 'subject', 'fold' or 'sample'")
-        parts = [(self[assignment != fold], self[assignment == fold]) for fold in range(k)]
-        if by == "fold":
-            for train, test in parts:
-                check_disjoint(train, test)
-        return parts
-
-    def inner_split(self, *, every: int = 5, seed: int = 0) -> tuple[Samples, Samples]:
-        """A training part and the validation part that chooses epoch and thresholds.
-
-        One subject in ``every`` goes to validation, in the order of the split this part came
-        from (`folds`, `split_by_subject`), else sorted and permuted by ``seed``. Where subjects are
-        not known, one sample in ``every`` of a permutation.
-        """
-        if every < 2:
-            raise ValueError(f"every is {every}, want at least 2")
-        if self.subjects is None:
-            held_rows = np.zeros(len(self), bool)
-            held_rows[np.random.default_rng(seed).permutation(len(self))[::every]] = True
-            return self[~held_rows], self[held_rows]
-        order = self._ordered_subjects(seed)
-        if len(order) < 2:
-            raise ValueError(f"there is only {len(order)} subject, an inner validation part wants another")
-        return self._apart(order[::every], order)
-
-
-def check_disjoint(a: Samples, b: Samples) -> None:
-    """Raises ValueError naming the subjects (or, where they are not known, the files) that are in both."""
-    if a.subjects is not None and b.subjects is not None:
-        common = sorted(set(a.subjects) & set(b.subjects))
-        if common:
-            raise ValueError(f"{len(common)} subjects are on both sides of the split, first {common[:5]}")
-    elif a.paths is not None and b.paths is not None:
-        same = sorted(set(a.paths) & set(b.paths))
-        if same:
-            raise ValueError(f"{len(same)} images are on both sides of the split, first {same[:3]}")
 
 
 def _fixed(values: Sequence[str] | None) -> npt.NDArray[Any] | None:

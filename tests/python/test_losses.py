@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 import facsnet as fn
+from facsnet import _core
+
+ONE = np.ones((1, 1), np.float32)
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -69,6 +72,18 @@ def test_unknown_is_masked() -> None:
         assert a[1][0, 1] == 0
 
 
+@pytest.mark.parametrize("wrong", [5, -1, 0.5, np.nan])
+@pytest.mark.parametrize("entry", [(0, 0), (0, 1)])
+def test_a_mask_is_checked_where_targets_are_unknown(wrong: float, entry: tuple[int, int]) -> None:
+    f, y, mask = np.zeros((2, 2)), np.array([[1, np.nan], [0, 1]]), np.ones((2, 2))
+    mask[entry] = wrong
+    for loss in (fn.losses.bce, fn.losses.pr, fn.losses.lsep):
+        with pytest.raises(ValueError, match=rf"mask: entry \(0, {entry[1]}\) is neither 0 nor 1"):
+            loss(f, y, mask)
+    with pytest.raises(ValueError, match=r"mask: shape is \(2,\)"):
+        fn.losses.bce(f, y, mask[1])
+
+
 def test_extreme_logits_stay_finite() -> None:
     f = np.array([[1e4, -1e4, 80.0], [-1e4, 1e4, -80.0]])
     y = np.array([[0, 1, 0], [0, 1, 1]])
@@ -86,7 +101,21 @@ def test_weights() -> None:
     labels = np.array([[1, 0], [0, 0], [0, 1], [0, 1]], float)
     weights = fn.Loss("weighted_bce").fitted(labels).class_weight
     np.testing.assert_allclose(weights, [4 / 3, 2 / 3], rtol=1e-6)
-    assert weights.sum() == pytest.approx(2)
+    assert np.sum(weights) == pytest.approx(2)
+
+
+def test_losses_compare_by_their_options() -> None:
+    weights = np.array([1.0, 2.0], np.float32)
+    one, same = fn.Loss("bce", class_weight=weights), fn.Loss("bce", class_weight=[1, 2])
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != fn.Loss("bce", class_weight=[1, 3])
+    assert one != fn.Loss("bce", pos_weight=[1, 2])
+    assert one != fn.Loss("bce")
+    weights[0] = 5  # the caller's own stay writeable
+    assert one == same
+    labels = np.array([[1, 0], [0, 1]])
+    assert fn.Loss("weighted_bce").fitted(labels) == fn.Loss("weighted_bce").fitted(labels)
 
 
 def test_inputs_are_not_changed() -> None:
@@ -106,6 +135,23 @@ def test_inputs_are_not_changed() -> None:
         (lambda: fn.losses.bce([[1.0]], [[1.0]], [[0.5]]), "mask"),
         (lambda: fn.losses.bce([[1.0]], [[1.0]], class_weight=[1, 2]), "class_weight"),
         (lambda: fn.losses.bce([[1.0]], [[1.0]], pos_weight=[-1]), "pos_weight"),
+        (lambda: fn.Loss(class_weight=[1, np.nan]), "class_weight: label 1 is nan, want a number of at least 0"),
+        (lambda: fn.Loss(class_weight=[-1]), "class_weight: label 0 is -1"),
+        (lambda: fn.Loss(pos_weight=[1, 1, np.inf]), "pos_weight: label 2 is inf"),
+        (lambda: fn.Loss(pos_weight=[[1]]), r"pos_weight: shape is \(1, 1\), want \(k,\)"),
+        (lambda: fn.Loss("pr", bce_weight=np.inf), "bce_weight is inf"),
+        (lambda: fn.Loss("pr", bce_weight=np.nan), "bce_weight is nan"),
+        (lambda: fn.Loss("pr", bce_weight=-1), "bce_weight is -1"),
+        (lambda: fn.Loss("pr", epsilon=0), "epsilon is 0"),
+        (lambda: fn.Loss("pr", epsilon=-1e-7), "epsilon is -1e-07"),
+        (lambda: fn.Loss("pr", epsilon=np.nan), "epsilon is nan"),
+        (lambda: fn.Loss("pr", epsilon=np.inf), "epsilon is inf"),
+        (lambda: _core.loss(("pr", np.inf, 1e-7, False, None, None), ONE, ONE, None), "bce_weight is inf"),
+        (lambda: _core.loss(("pr", -1, 1e-7, False, None, None), ONE, ONE, None), "bce_weight is -1"),
+        (lambda: _core.loss(("pr", 0, np.nan, False, None, None), ONE, ONE, None), "epsilon is nan"),
+        (lambda: _core.loss(("pr", 0, np.inf, False, None, None), ONE, ONE, None), "epsilon is inf"),
+        (lambda: fn.losses.pr([[1.0]], [[1.0]], epsilon=1e-50), "epsilon is 0"),
+        (lambda: fn.losses.pr([[1.0]], [[1.0]], bce_weight=1e39), "bce_weight is inf"),
         (lambda: fn.losses.pr([[1.0]], [[1.0]], average="mean"), "average is 'mean'"),
         (lambda: fn.losses.pr([[1.0]], [[1.0]], epsilon=0), "epsilon"),
         (lambda: fn.losses.lsep(np.zeros((0, 3)), np.zeros((0, 3))), "want no 0"),

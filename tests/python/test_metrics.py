@@ -112,12 +112,29 @@ def test_fitted_threshold_is_the_middle_of_the_best_interval():
     assert metrics.fit_thresholds([1, 0.875, 0.75, 0.5, 0], [1, 0, 0, 1, 0]) == 0.25
 
 
+def test_a_score_equal_to_its_threshold_is_predicted():
+    decimals = np.arange(1, 100) / 100
+    assert metrics.f1([0.7], [1], threshold=0.7) == 1
+    for value in decimals:
+        assert metrics.recall([value], [1], threshold=value) == 1
+    assert (metrics.recall(decimals[None], np.ones((1, 99)), threshold=decimals) == 1).all()
+
+
 def test_neighbouring_floats_are_told_apart():
-    low = np.float32(0.3)
-    high = np.nextafter(low, np.float32(1))
-    threshold = metrics.fit_thresholds([low, high], [0, 1])
-    assert float(low) < threshold < float(high)  # as doubles
-    assert metrics.f1([low, high], [0, 1], threshold=threshold) == 1
+    for low in np.float32([0.3, np.nextafter(np.float32(0.3), np.float32(1))]):  # one of them is even
+        high = np.nextafter(low, np.float32(1))
+        threshold = metrics.fit_thresholds([low, high], [0, 1])
+        assert low < threshold <= high
+        assert metrics.f1([low, high], [0, 1], threshold=threshold) == 1
+
+
+@pytest.mark.parametrize("shrinkage", [0, 3])
+def test_fitted_thresholds_compare_alike_in_both_precisions(shrinkage):
+    scores = np.random.default_rng(0).random((50, 3)).astype(np.float32)
+    target = np.random.default_rng(1).random((50, 3)) < 0.4
+    fitted = metrics.fit_thresholds(scores, target, shrinkage=shrinkage)
+    assert fitted.dtype == np.float64
+    np.testing.assert_array_equal(fitted, fitted.astype(np.float32))
 
 
 def test_both_zeros_are_one_score():

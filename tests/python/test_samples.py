@@ -47,6 +47,8 @@ def test_csv(tmp_path: Path) -> None:
         ("image,smile\na.png,3\n", "looks like a label"),
         ("image,fold,smile\na.png,1,\n", "looks like a label"),
         ("image,AU01,AU01\na.png,1,0\n", "'AU01' is there twice"),
+        ("image,AU01, AU01\na.png,1,0\n", "'AU01' is there twice"),
+        ("image|AU01\na.png|1\n", r"no column.*'image\|AU01'"),
         ("image,AU01,AU02\na.png,1,0,1\nb.png,0,1,0\n", "more fields than the header"),
         ("image,AU01\na.png,1\nb.png,0,1\n", "not a CSV table"),
         ("image,AU01\na.png,0.999999999\n", "0.999999999"),
@@ -78,6 +80,47 @@ def test_text_columns_stay_as_written(tmp_path: Path) -> None:
     assert s.paths == ("/x/001", "/x/1e3", "/x/None")
     assert list(s.subjects) == ["NA", "nan", "007"]
     assert np.isnan(s.labels).all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image, subject, fold, AU01, AU02\n a.png, s, 0, 1, NA\nb.png , s , 1, , 0\n",
+        '"image", "subject", "fold", "AU01", "AU02"\n"a.png", "s", "0", "1", ""\n"b.png", "s ", " 1", "", "0"\n',
+        "\ufeffimage;subject;fold;AU01;AU02\na.png;s;0;1;NA\nb.png;s;1;;0\n",
+        "image\tsubject\tfold\tAU01\tAU02\na.png\t s\t0\t1\tNA\nb.png\ts\t1\t\t0\n",
+    ],
+)
+def test_spaces_and_separators(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(text, encoding="utf-8")
+    s = fn.Samples.from_csv(path, fold="fold")
+    assert s.label_names == ("AU01", "AU02")
+    assert s.paths == (str(tmp_path / "a.png"), str(tmp_path / "b.png"))
+    assert list(s.subjects) == ["s", "s"]
+    assert list(s.folds_column) == ["0", "1"]
+    np.testing.assert_array_equal(s.labels, [[1, np.nan], [np.nan, 0]])
+
+
+def test_one_subject_is_one_name() -> None:
+    frame = pd.DataFrame({"image": [" a", "b"], "subject": ["s", " s "], "AU01": [0, 1]})
+    s = fn.Samples.from_frame(frame)
+    assert list(s.subjects) == ["s", "s"]
+    assert s.paths == (" a", "b")
+    assert list(fn.Samples.from_arrays(["a", "b"], [[0], [1]], subject=["s ", "s"]).subjects) == ["s", "s"]
+
+
+@pytest.mark.parametrize("name", ["Subject", " SUBJECT "])
+def test_subjects_of_another_spelling_are_not_passed_over(tmp_path: Path, name: str) -> None:
+    frame = pd.DataFrame({"image": ["a"], name: ["007"], "AU01": [1]})
+    with pytest.raises(ValueError, match=f"no column 'subject', but {name!r}: .*subject="):
+        fn.Samples.from_frame(frame)
+    assert list(fn.Samples.from_frame(frame, subject=name).subjects) == ["007"]
+    assert fn.Samples.from_frame(frame, subject=None).subjects is None
+    frame.to_csv(tmp_path / "labels.csv", index=False)
+    with pytest.raises(ValueError, match=f"labels.csv: .*no column 'subject', but {name.strip()!r}"):
+        fn.Samples.from_csv(tmp_path / "labels.csv")
+    assert list(fn.Samples.from_csv(tmp_path / "labels.csv", subject=name.strip()).subjects) == ["007"]
 
 
 def test_intensity(tmp_path: Path) -> None:
@@ -138,6 +181,28 @@ def test_arrays() -> None:
         fn.Samples.from_arrays(["a"], [[0]], label_names="A")
     with pytest.raises(ValueError, match=r"images\[1\] is a str"):
         fn.Samples.from_arrays([images[0], "a.png"], [[0], [1]])
+
+
+PIXELS = np.zeros((2, 8, 9, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("images", "paths", "message"),
+    [
+        (None, None, "neither paths nor images"),
+        (PIXELS, ["a", "b"], "both paths and images"),
+        (PIXELS[:, :0], None, r"images.*\(2, 0, 9, 3\)"),
+        (PIXELS[:, :, :0], None, r"images.*\(2, 8, 0, 3\)"),
+        ([PIXELS[0], PIXELS[0, :0]], None, r"images\[1\].*\(0, 9, 3\)"),
+        (PIXELS.astype(float), None, "float64"),
+        ([PIXELS[0], "a"], None, r"images\[1\] is a str"),
+        (PIXELS[:1], None, "images has 1 entries"),
+        (None, ["a"], "paths has 1 entries"),
+    ],
+)
+def test_images_are_checked_when_the_table_is_made(images: object, paths: list[str] | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fn.Samples(label_names=["AU01"], labels=[[0], [1]], images=images, paths=paths)
 
 
 def test_indexing() -> None:

@@ -12,7 +12,7 @@ def known(scores, target, mask=None):
 
 
 def counts(scores, positive, threshold):
-    predicted = scores.astype(np.float64) >= threshold
+    predicted = scores >= np.float32(threshold)
     return (
         int((predicted & positive).sum()),
         int((predicted & ~positive).sum()),
@@ -67,4 +67,5 @@ def best_threshold(scores, positive):
             intervals.append((levels[min(i + 1, len(levels) - 1)], levels[first]))
             first = None
     low, high = max(intervals, key=lambda ends: (ends[1] - ends[0], ends[1]))
-    return low + (high - low) / 2
+    middle = np.float32(low + (high - low) / 2)
+    return float(middle if middle > low else high)
