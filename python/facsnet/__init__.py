@@ -13,7 +13,8 @@ from facsnet.estimator import AUClassifier
 from facsnet.history import History
 from facsnet.images import augment_image, crop_image, decode_image, read_image, resize_image
 from facsnet.losses import Loss
-from facsnet.network import LoadReport, Network, NetworkConfig, Preprocessing
+from facsnet.network import LoadReport, Network, NetworkConfig, Preprocessing, load_weights
+from facsnet.pretrained import pretrained, pretrained_table
 from facsnet.report import Report
 from facsnet.samples import Sample, Samples
 from facsnet.stages import Augmentation, Optimiser, Schedule, Stage, two_stage
@@ -43,8 +44,11 @@ __all__ = [
     "crop_image",
     "datasets",
     "decode_image",
+    "load_weights",
     "losses",
     "metrics",
+    "pretrained",
+    "pretrained_table",
     "read_image",
     "resize_image",
     "two_stage",

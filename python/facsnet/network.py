@@ -3,78 +3,26 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from facsnet import _core
-from facsnet._safetensors import read_safetensors, write_safetensors
+from facsnet import _core, weights
+from facsnet._dialects import NETWORKS, Parameter, dialects_of
+from facsnet._safetensors import write_safetensors
+from facsnet.config import NetworkConfig, Preprocessing
+from facsnet.weights import Checkpoint, LoadReport, read_checkpoint
 
-__all__ = ["LoadReport", "Network", "NetworkConfig", "Preprocessing"]
+__all__ = ["LoadReport", "Network", "NetworkConfig", "Preprocessing", "load_weights"]
 
 FloatArray = npt.NDArray[np.float32]
 
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How 8-bit RGB pixels become the numbers a network was trained on: (x / 255 - mean) / std."""
-
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-
-    def scale_and_shift(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        scale = tuple(1.0 / (255.0 * s) for s in self.std)
-        shift = tuple(-m / s for m, s in zip(self.mean, self.std, strict=True))
-        return scale, shift
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """What defines a network, apart from its weights; stored with every model."""
-
-    name: str
-    labels: tuple[str, ...]
-    width: float = 1.0
-    input_size: int = 224
-    padding: str = "same"
-    activation: str = "relu6"
-    epsilon: float = 1e-3
-    dropout: float = 0.2
-    head: str = "action_units"
-    preprocessing: Preprocessing = Preprocessing()
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> NetworkConfig:
-        rows = dict(values)
-        rows["labels"] = tuple(rows["labels"])
-        p = rows.pop("preprocessing")
-        return cls(**rows, preprocessing=Preprocessing(tuple(p["mean"]), tuple(p["std"])))
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What `Network.load_weights` did: names loaded, missing from the file, unused in it, and settings taken over."""
-
-    loaded: tuple[str, ...]
-    missing: tuple[str, ...]
-    unused: tuple[str, ...]
-    settings: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        text = f"loaded {len(self.loaded)} tensors, {len(self.missing)} missing, {len(self.unused)} unused"
-        for title, names in (("missing", self.missing), ("unused", self.unused), ("settings", self.settings)):
-            if names:
-                shown = ", ".join(names[:6]) + (f", and {len(names) - 6} more" if len(names) > 6 else "")
-                text += f"\n  {title}: {shown}"
-        return text
+# A network that is not known is refused by the core, which lists those that are.
+_UNKNOWN = dialects_of("mobilenet_v1")[0]
 
 
 class Network:
@@ -83,28 +31,30 @@ class Network:
     Parameters
     ----------
     name : str
-        ``"mobilenet_v1"``.
+        ``"mobilenet_v1"``, ``"mobilenet_v2"``, ``"densenet121"``, ``"densenet169"``,
+        ``"densenet201"``, ``"vgg19"`` or ``"vgg19_bn"``.
     labels : sequence of str, or int
         Names of the outputs, or how many.
     width : float
-        Multiplies every channel count of the backbone.
+        Multiplies every channel count of the backbone (for MobileNet-v2 rounded as in its paper).
     input_size : int
         Pixels on a side of the square input.
     head : {"action_units", "classifier"}
         ``"action_units"``: global average pooling, BatchNorm, ReLU, dropout, fully connected, the
-        sigmoid being part of the loss. ``"classifier"``: pooling and fully connected, as in the
-        ImageNet checkpoints.
-    padding : {"same", "symmetric", "keras"}
-        Dialect of the checkpoint: TensorFlow and Hugging Face, PyTorch, or Keras.
-    activation : {"relu6", "relu"}
-    epsilon : float
+        sigmoid being part of the loss. ``"classifier"``: that of the ImageNet checkpoints.
+    padding : {"same", "symmetric", "keras"}, optional
+        Of convolutions with a stride: as TensorFlow and Hugging Face, PyTorch, or Keras'
+        MobileNet-v1.
+    activation : {"relu6", "relu"}, optional
+    epsilon : float, optional
         Of the backbone's BatchNorm.
     dropout : float
-        Of the action-unit head.
-    preprocessing : Preprocessing
-        How 8-bit pixels are scaled. `load_weights` sets this and the three above from the file.
+        Of the head.
+    preprocessing : Preprocessing, optional
+        How 8-bit pixels are scaled. This and the three above are by default those of the
+        network's best-known checkpoint, and `load_weights` sets them from the file.
     threads : int, optional
-        Workers; None is every processor the process may use.
+        Workers, at most 256; None is every processor the process may use.
     seed : int
         Of the initial weights.
 
@@ -112,6 +62,14 @@ class Network:
     ------
     ValueError
         An argument is out of its range; the message names it and its value.
+    MemoryError
+        The machine, or the control group of the process, has no room for the weights.
+
+    Notes
+    -----
+    Copies and pickles are networks of their own, with the weights as they were. Threads may share
+    a network: calls wait for each other, though not for writes into `parameters`. A `backward`
+    differentiates the last `forward`, whichever thread called it.
     """
 
     def __init__(
@@ -122,42 +80,38 @@ class Network:
         width: float = 1.0,
         input_size: int = 224,
         head: str = "action_units",
-        padding: str = "same",
-        activation: str = "relu6",
-        epsilon: float = 1e-3,
+        padding: str | None = None,
+        activation: str | None = None,
+        epsilon: float | None = None,
         dropout: float = 0.2,
         preprocessing: Preprocessing | None = None,
         threads: int | None = None,
         seed: int = 0,
     ) -> None:
         names = _label_names(labels)
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads is {threads}, want at least 1")
-        if seed < 0:
-            raise ValueError(f"seed is {seed}, want at least 0")
-        self._threads = threads
-        self._seed = seed
+        self._threads = None if threads is None else _whole("threads", threads, 1, 256)
+        self._seed = _whole("seed", seed, 0, 2**64 - 1)
+        usual = next(iter(dialects_of(name)), _UNKNOWN)
         self.config = NetworkConfig(
             name,
             names,
             float(width),
-            int(input_size),
-            padding,
-            activation,
-            float(epsilon),
+            _whole("input_size", input_size, 1, 4096),
+            usual.padding if padding is None else padding,
+            usual.activation if activation is None else activation,
+            usual.epsilon if epsilon is None else float(epsilon),
             float(dropout),
             head,
-            preprocessing or Preprocessing(),
+            usual.preprocessing if preprocessing is None else preprocessing,
         )
-        self._core = self._build()
+        self._core = self._build(self.config)
 
     @classmethod
     def from_config(cls, config: NetworkConfig, *, threads: int | None = None, seed: int = 0) -> Network:
         """The network that a config describes, with initial weights."""
         return cls(**{**_plain(config), "labels": config.labels}, threads=threads, seed=seed)
 
-    def _build(self) -> _core.Network:
-        c = self.config
+    def _build(self, c: NetworkConfig) -> _core.Network:
         core = _core.Network(
             c.name,
             len(c.labels),
@@ -174,6 +128,14 @@ class Network:
         )
         core.set_pixels(*c.preprocessing.scale_and_shift())
         return core
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_core": self.parameters()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._core = self._build(self.config)
+        self._write(state["_core"])
 
     def __repr__(self) -> str:
         c = self.config
@@ -209,7 +171,8 @@ class Network:
         Parameters
         ----------
         x : array (n, h, w, 3)
-            uint8 RGB pixels are scaled as the weights want it; floats are taken as scaled.
+            uint8 RGB pixels are scaled as the weights want it; floats are taken as scaled. Other
+            dtypes are a TypeError.
         training : bool
             Batch statistics (running ones move) and dropout, drawn from (seed, step).
 
@@ -236,8 +199,20 @@ class Network:
     def backward(self, dlogits: npt.ArrayLike) -> None:
         """Gradients of all parameters, for the function that the last `forward` computed.
 
-        After an inference forward this runs the images once more, since inference keeps nothing.
-        Read the result with `gradients`.
+        After an inference forward this runs the images once more, since inference keeps nothing:
+        x may not have changed since. A forward with ``training=True`` serves for one backward. Read
+        the result with `gradients`.
+
+        Parameters
+        ----------
+        dlogits : array (n, k)
+            Gradient of something with respect to the logits.
+
+        Raises
+        ------
+        ValueError
+            There is no forward to differentiate, it was of another number of images, x was written
+            to since, or an entry is not finite.
         """
         self._core.backward(dlogits)
 
@@ -247,18 +222,37 @@ class Network:
         """Name to array, running statistics included, as views of the network's memory.
 
         Convolutions are (kh, kw, in, out). Writing into a view changes the network; call
-        `touch` afterwards, or use `set_parameters`.
+        `touch` afterwards, or use `set_parameters`. Views are good until `load_weights` changes
+        settings: then they show the memory that the network had before.
         """
         return {row[0]: row[4] for row in self._core.parameter_rows()}
 
     def set_parameters(self, values: Mapping[str, npt.ArrayLike]) -> None:
-        """Copies arrays into parameters by name, all or none."""
+        """Copies arrays into parameters by name, all or none.
+
+        Raises
+        ------
+        ValueError
+            There is no such parameter, or a value is of another shape, no number or not finite.
+        """
         own = self.parameters()
+        found: dict[str, FloatArray] = {}
         for name, value in values.items():
             if name not in own:
                 raise ValueError(f"parameter {name!r} is not in this network")
-            if np.shape(value) != own[name].shape:
-                raise ValueError(f"parameter {name!r} has shape {np.shape(value)}, want {own[name].shape}")
+            try:
+                with np.errstate(over="ignore"):
+                    found[name] = np.asarray(value).astype(np.float32, casting="same_kind", copy=False)
+            except (TypeError, ValueError) as problem:
+                raise ValueError(f"parameter {name!r}: {problem}") from None
+            if found[name].shape != own[name].shape:
+                raise ValueError(f"parameter {name!r} has shape {found[name].shape}, want {own[name].shape}")
+            if not np.isfinite(found[name]).all():
+                raise ValueError(f"parameter {name!r} has entries that are not finite as float32")
+        self._write(found)
+
+    def _write(self, values: Mapping[str, FloatArray]) -> None:
+        own = self.parameters()
         for name, value in values.items():
             own[name][...] = value
         self.touch()
@@ -277,94 +271,134 @@ class Network:
 
     # --- weights
 
-    def load_weights(self, path: str | os.PathLike[str], *, strict: bool = False) -> LoadReport:
-        """Loads a safetensors checkpoint; the head is left alone where its labels differ.
+    def load_weights(self, source: str | os.PathLike[str] | Checkpoint, *, strict: bool = False) -> LoadReport:
+        """Loads a checkpoint; the head is left alone where its labels differ.
 
-        Names are those of Hugging Face's mobilenet_v1. Padding, activation, epsilon and input
-        scaling are set as the file says.
+        Safetensors, PyTorch's ``.pth`` and Keras' ``.h5`` are told apart by their content, and the
+        names of torchvision, Hugging Face, timm and Keras by the names. Padding, activation, epsilon
+        and input scaling are set to what the checkpoint was trained with: as the file or the
+        ``config.json`` beside it says, else as is the rule where its names come from. Where that
+        changes one of them, views that `parameters` gave before are cut off from the network.
 
         Parameters
         ----------
-        path : path
+        source : path or Checkpoint
+            A file, or what `weights.read_checkpoint` made of one.
         strict : bool
             Refuse a file that does not fill every parameter or has others.
 
         Returns
         -------
         LoadReport
-            Names loaded, missing in the file, unused of the file; settings taken over.
+            Names loaded, missing in the file, unused of the file; settings taken over; layout.
 
         Raises
         ------
+        OSError
+            The file cannot be read.
         FormatError
-            The file is not what safetensors wants, or holds another network; nothing is loaded then.
+            It is damaged, of no known format, or holds another network; nothing is loaded then.
         """
-        tensors, metadata = read_safetensors(path)
-        config = _dialect(self.config, metadata)
-        own = {row[0]: row[4] for row in self._core.parameter_rows()}
-        loaded, unused = _match(Path(path), own, tensors)
-        missing = tuple(name for name in own if name not in loaded)
-        backbone_missing = [name for name in missing if not _is_head(name)]
-        if backbone_missing or not loaded:
-            found = next(iter(tensors), "nothing")
+        checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
+        found = weights.match(checkpoint, self.config.name, self._parameter_table())
+        if strict and (found.missing or found.unused):
             raise _core.FormatError(
-                f"{path}: holds another network: {len(backbone_missing)} of its tensors are missing, first "
-                f"{(backbone_missing or missing)[0]!r}; the file has {found!r}"
+                f"{checkpoint.path}: strict loading, but missing {list(found.missing)[:4]} and unused {found.unused[:4]}"
             )
-        if strict and (missing or unused):
-            raise _core.FormatError(f"{path}: strict loading, but missing {list(missing)[:4]} and unused {unused[:4]}")
-        settings = _differences(self.config, config)
+        config = weights.settings(self.config, checkpoint, found.dialect)
+        changed = _differences(self.config, config)
         if config != self.config:
-            kept = {name: np.array(value) for name, value in own.items() if name not in loaded}
-            self.config = config
-            self._core = self._build()
-            self.set_parameters(kept)
-        self.set_parameters(loaded)
-        return LoadReport(tuple(loaded), missing, tuple(unused), settings)
+            kept = {name: np.array(value) for name, value in self.parameters().items() if name not in found.loaded}
+            try:
+                core = self._build(config)
+            except ValueError as problem:
+                raise _core.FormatError(f"{checkpoint.path}: its settings are not possible: {problem}") from None
+            self.config, self._core = config, core
+            self._write(kept)
+        self.set_parameters(found.loaded)
+        return LoadReport(tuple(found.loaded), found.missing, found.unused, changed, found.dialect.layout)
 
-    def state_dict(self) -> dict[str, npt.NDArray[Any]]:
-        """Parameters in the checkpoint's layout: convolutions (out, in, kh, kw), fully connected (out, in)."""
-        return {name: _to_checkpoint(name, value) for name, value in self.parameters().items()}
+    def checkpoint_width(self, checkpoint: Checkpoint) -> float:
+        """The width at which this backbone's checkpoint was trained."""
+        return weights.width_of(checkpoint, self.config.name, self._parameter_table())
+
+    def _parameter_table(self) -> list[Parameter]:
+        return [Parameter(*row[:4], row[4].shape) for row in self._core.parameter_rows()]
+
+    def state_dict(self, *, layout: str | None = None, head: bool = True) -> dict[str, npt.NDArray[Any]]:
+        """Parameters under a checkpoint's names and in its arrangement.
+
+        Parameters
+        ----------
+        layout : {"torchvision", "huggingface", "timm", "keras"}, optional
+            Whose names; None the network's own, which are Hugging Face's for MobileNet-v1 and
+            torchvision's for the others. PyTorch's convolutions are (out, in, kh, kw) and its fully
+            connected layers (out, in), Keras' (kh, kw, in, out) and (in, out), and its names are
+            ``layer/variable``. The action-unit head has its own names in all of them.
+        head : bool
+            False leaves the head out.
+
+        Raises
+        ------
+        ValueError
+            This network has no such layout.
+        """
+        rows = [(Parameter(*row[:4], row[4].shape), row[4]) for row in self._core.parameter_rows()]
+        return weights.export(self.config.name, layout, rows, head=head)
 
     def load_state_dict(self, tensors: Mapping[str, npt.NDArray[Any]], *, source: str = "state dict") -> None:
-        """Sets every parameter from what `state_dict` gave; all or none.
+        """Sets every parameter from what `state_dict` gave, in any layout; all or none.
 
         Raises
         ------
         FormatError
             A tensor is missing, left over or of another shape.
         """
-        own = self.parameters()
-        loaded, unused = _match(Path(source), own, tensors)
-        missing = [name for name in own if name not in loaded]
-        if missing or unused:
-            raise _core.FormatError(f"{source}: missing {missing[:4]}, unused {unused[:4]}")
-        self.set_parameters(loaded)
+        found = weights.match(Checkpoint(source, tensors), self.config.name, self._parameter_table())
+        if found.missing or found.unused:
+            raise _core.FormatError(f"{source}: missing {found.missing[:4]}, unused {found.unused[:4]}")
+        self.set_parameters(found.loaded)
 
     def save_weights(
-        self, path: str | os.PathLike[str], *, head: bool = True, metadata: Mapping[str, str] | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        layout: str | None = None,
+        head: bool = True,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
-        """Writes the weights as safetensors with Hugging Face's names; the network's config goes along.
+        """Writes the weights as safetensors; the network's config goes along as metadata.
 
         Parameters
         ----------
         path : path
+        layout : str, optional
+            Whose names, as in `state_dict`: with ``"torchvision"`` the file loads into
+            torchvision's model, with ``"huggingface"`` or ``"timm"`` into theirs.
         head : bool
             False leaves the head out: a backbone to start other networks from.
         metadata : mapping of str to str, optional
             Further entries of the file's metadata.
         """
         rows = {"facsnet.network": json.dumps(self.config.to_dict(), sort_keys=True), **(metadata or {})}
-        tensors = {name: value for name, value in self.state_dict().items() if head or not _is_head(name)}
-        write_safetensors(path, tensors, rows, checksums=True)
+        write_safetensors(path, self.state_dict(layout=layout, head=head), rows, checksums=True)
 
     # --- facts
 
     def plan_bytes(self, *, batch: int, training: bool = False, unfreeze: str = "all") -> int:
         """Bytes of working memory for a batch, before anything is allocated.
 
+        Inference takes a batch in small parts and wants the same for any size, by threads.
         Parameters and optimiser state come on top. ``unfreeze`` is ``"all"`` or a block's name.
+
+        Raises
+        ------
+        ValueError
+            ``batch`` is less than 1, or there is no such block.
+        MemoryError
+            The bytes are more than can be counted.
         """
+        batch = _whole("batch", batch, 1, 2**63 - 1)
         return self._core.plan_bytes(batch, training, self.resolve_block(unfreeze))
 
     def resolve_block(self, unfreeze: str) -> str:
@@ -393,92 +427,84 @@ class Network:
         return "\n".join(lines)
 
 
+def load_weights(
+    path: str | os.PathLike[str],
+    *,
+    labels: Sequence[str] | int | None = None,
+    input_size: int = 224,
+    threads: int | None = None,
+    seed: int = 0,
+) -> Network:
+    """The network that a checkpoint holds, with its weights.
+
+    Which network it is, its width and everything else is read off the file, see
+    `Network.load_weights`.
+
+    Parameters
+    ----------
+    path : path
+    labels : sequence of str, or int, optional
+        Puts a new action-unit head on the backbone. None keeps the head that the file has.
+    input_size, threads, seed
+        Of the network, see `Network`.
+
+    Raises
+    ------
+    OSError, FormatError
+        As `Network.load_weights`; also where the file is of no network of this library.
+    ValueError
+        ``labels`` is None and the file has no head.
+    """
+    checkpoint = read_checkpoint(path)
+    probes = {name: Network(name, labels=1, width=1 / 64, input_size=64, head="classifier") for name in NETWORKS}
+    known = {name: weights.matching(checkpoint, name, probe._parameter_table()) for name, probe in probes.items()}
+    name = max(known, key=lambda n: known[n])
+    if not known[name]:
+        raise _core.FormatError(f"{checkpoint.path}: not a checkpoint of any of {', '.join(NETWORKS)}")
+    width = probes[name].checkpoint_width(checkpoint)
+    if not 0 < width <= 8:
+        raise _core.FormatError(f"{checkpoint.path}: {width:g} times as wide as {name}, want 0 to 8")
+    options: dict[str, Any] = {"width": width, "input_size": input_size, "threads": threads, "seed": seed}
+    if labels is None:
+        options |= weights.head_of(checkpoint, name, probes[name]._parameter_table())
+    else:
+        options["labels"] = labels
+    network = Network(name, **options)
+    report = network.load_weights(checkpoint)
+    if labels is None and report.missing:
+        raise _core.FormatError(
+            f"{checkpoint.path}: its head does not fit input_size={input_size}, {report.missing[0]!r} is missing"
+        )
+    return network
+
+
 def _plain(config: NetworkConfig) -> dict[str, Any]:
     return {field: getattr(config, field) for field in config.__dataclass_fields__}
 
 
+def _whole(name: str, value: int, low: int, high: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} is {value!r}, want an integer") from None
+    if not low <= number <= high:
+        raise ValueError(f"{name} is {number}, want {low} to {high}")
+    return number
+
+
 def _label_names(labels: Sequence[str] | int) -> tuple[str, ...]:
-    if isinstance(labels, int):
-        if labels < 1:
-            raise ValueError(f"labels is {labels}, want at least 1")
-        return tuple(f"label{i}" for i in range(labels))
+    if isinstance(labels, int | np.integer):
+        return tuple(f"label{i}" for i in range(_whole("labels", labels, 1, 10**6)))
     if isinstance(labels, str):
         raise ValueError(f"labels is the string {labels!r}, want a sequence of names")
+    if not isinstance(labels, Iterable):
+        raise ValueError(f"labels is {labels!r}, want a sequence of names, or how many")
     names = tuple(str(name) for name in labels)
     if not names:
         raise ValueError("labels is empty, want at least one name")
     if len(set(names)) != len(names):
         raise ValueError(f"labels has a name twice: {sorted(n for n in set(names) if names.count(n) > 1)}")
     return names
-
-
-def _is_head(name: str) -> bool:
-    return name.startswith(("head.", "classifier."))
-
-
-def _from_checkpoint(value: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(out, in, kh, kw) to (kh, kw, in, out), and (out, in) to (1, 1, in, out)."""
-    if value.ndim == 4:
-        return value.transpose(2, 3, 1, 0)
-    return value.T[None, None] if value.ndim == 2 else value
-
-
-def _to_checkpoint(name: str, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if value.ndim == 4 and name.endswith("classifier.weight"):
-        return np.ascontiguousarray(value[0, 0].T)
-    return np.ascontiguousarray(value.transpose(3, 2, 0, 1) if value.ndim == 4 else value)
-
-
-def _match(
-    path: Path, own: Mapping[str, FloatArray], tensors: Mapping[str, npt.NDArray[Any]]
-) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
-    """What can be loaded, in the network's layout, and the names that cannot."""
-    loaded: dict[str, npt.NDArray[Any]] = {}
-    unused = []
-    for name, stored in tensors.items():
-        value = _from_checkpoint(stored)
-        if name not in own:
-            unused.append(name)
-        elif value.shape != own[name].shape:
-            if not _is_head(name):
-                raise _core.FormatError(
-                    f"{path}: tensor {name!r} has shape {stored.shape}, which reads as {value.shape}; want {own[name].shape}"
-                )
-            unused.append(name)
-        elif not np.isfinite(value).all():
-            raise _core.FormatError(f"{path}: tensor {name!r} holds numbers that are not finite")
-        else:
-            loaded[name] = value
-    heads = [name for name in own if _is_head(name)]
-    if not all(name in loaded for name in heads):
-        for name in heads:
-            if loaded.pop(name, None) is not None:
-                unused.append(name)
-    return loaded, unused
-
-
-def _dialect(config: NetworkConfig, metadata: Mapping[str, str]) -> NetworkConfig:
-    """The config with what the file says of padding, activation, epsilon and input scaling."""
-    if "facsnet.network" in metadata:
-        stored = NetworkConfig.from_dict(json.loads(metadata["facsnet.network"]))
-        return replace(
-            config,
-            padding=stored.padding,
-            activation=stored.activation,
-            epsilon=stored.epsilon,
-            preprocessing=stored.preprocessing,
-        )
-    changes: dict[str, Any] = {}
-    paddings = {"tensorflow": "same", "symmetric": "symmetric", "keras": "keras"}
-    if metadata.get("padding") in paddings:
-        changes["padding"] = paddings[metadata["padding"]]
-    if metadata.get("activation") in ("relu", "relu6"):
-        changes["activation"] = metadata["activation"]
-    if "bn_eps" in metadata:
-        changes["epsilon"] = float(metadata["bn_eps"])
-    if metadata.get("input") == "rgb/127.5-1":
-        changes["preprocessing"] = Preprocessing()
-    return replace(config, **changes)
 
 
 def _differences(before: NetworkConfig, after: NetworkConfig) -> tuple[str, ...]:

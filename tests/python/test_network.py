@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import facsnet as fn
+from facsnet import _core
 
 RUNGS = ["ref", "generic", "blas", "avx2", "avx512"]
 
@@ -39,15 +43,18 @@ def shared() -> Path:
 
 @pytest.mark.parametrize("threads", [1, 2, 7])
 @pytest.mark.parametrize("rung", RUNGS)
-@pytest.mark.parametrize(("name", "width"), [("mobilenet_v1_0.25_224", 0.25), ("mobilenet_v1_1.0_224", 1.0)])
+@pytest.mark.parametrize(
+    ("name", "width", "labels"),
+    [("mobilenet_v1_0.25_224", 0.25, 1001), ("mobilenet_v1_1.0_224", 1.0, 1001), ("mobilenet_v2_1.0_224", 1.0, 1000)],
+)
 def test_public_checkpoints(
-    shared: Path, name: str, width: float, rung: str, threads: int, monkeypatch: pytest.MonkeyPatch
+    shared: Path, name: str, width: float, labels: int, rung: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if rung == "ref" and (width == 1.0 and threads > 1):
         pytest.skip("the reference kernels have one thread and take seconds")
     monkeypatch.setenv("FACS_CPU", rung)
     try:
-        network = fn.Network("mobilenet_v1", labels=1001, width=width, head="classifier", threads=threads)
+        network = fn.Network(name[:12], labels=labels, width=width, head="classifier", threads=threads)
     except ValueError as problem:
         pytest.skip(str(problem))
     report = network.load_weights(shared / "weights" / f"{name}.safetensors", strict=True)
@@ -58,12 +65,26 @@ def test_public_checkpoints(
         assert np.abs(found - wanted).max() < 1e-5 * np.abs(wanted).max()
 
 
-def test_counts_equal_the_published_ones() -> None:
-    network = fn.Network("mobilenet_v1", labels=1000, head="classifier")
-    assert network.parameter_count() == 4_231_976
-    assert network.macs() == 568_740_352
-    head = fn.Network("mobilenet_v1", labels=8)
-    assert head.parameter_count() == 3_206_976 + 2 * 1024 + 8 * 1024 + 8
+@pytest.mark.parametrize(
+    ("name", "features", "backbone", "statistics", "whole", "macs"),
+    [
+        ("mobilenet_v1", 1024, 3_206_976, 21_888, 4_231_976, 0.5687),
+        ("mobilenet_v2", 1280, 2_223_872, 34_112, 3_504_872, 0.3008),
+        ("densenet121", 1024, 6_953_856, 83_648, 7_978_856, 2.834),
+        ("densenet201", 1920, 18_092_928, 229_056, 20_013_928, 4.291),
+        ("vgg19", 512, 20_024_384, 0, 143_667_240, 19.63),
+    ],
+)
+def test_counts_equal_the_published_ones(
+    name: str, features: int, backbone: int, statistics: int, whole: int, macs: float
+) -> None:
+    network = fn.Network(name, labels=1000, head="classifier")
+    assert network.parameter_count() == whole
+    assert network.macs() / 1e9 == pytest.approx(macs, rel=2e-4)
+    head = fn.Network(name, labels=8)
+    assert head.parameter_count() == backbone + 2 * features + 8 * features + 8
+    running = sum(value.size for key, value in head.parameters().items() if "running" in key)
+    assert running == statistics + 2 * features
 
 
 def test_threads_give_equal_bytes() -> None:
@@ -208,7 +229,115 @@ def test_a_forked_child_can_run() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda n: pickle.loads(pickle.dumps(n))])
+def test_copies_are_independent(duplicate: Callable[[fn.Network], fn.Network]) -> None:
+    network = small(threads=2, padding="symmetric")
+    network.parameters()["head.classifier.bias"][0] = np.nan  # also what is broken is copied
+    x = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    wanted = network.forward(x).tobytes()
+    other = duplicate(network)
+    assert (other.config, other.threads) == (network.config, 2)
+    assert other.forward(x).tobytes() == wanted
+    other.set_parameters({name: np.zeros(v.shape) for name, v in other.parameters().items()})
+    assert network.forward(x).tobytes() == wanted
+
+
+def test_pixels_are_known_by_their_dtype_alone() -> None:
+    network = small()
+    x = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    wanted = network.forward(x)
+    assert (network.forward(list(x)) == wanted).all()
+    assert (network.forward(np.asfortranarray(x)) == wanted).all()
+    scaled = (x / 127.5 - 1).astype(np.float32)
+    assert (network.forward(list(scaled)) == network.forward(scaled)).all()
+    for dtype in (np.int8, np.int64, np.uint16, bool):
+        with pytest.raises(TypeError, match=f"x: dtype is {np.dtype(dtype)}, want uint8"):
+            network.forward(x.astype(dtype))
+    with pytest.raises(TypeError, match="x: dtype is int64"):
+        network.features(x.tolist())
+
+
+def test_parameters_are_set_all_or_none() -> None:
+    network = small()
+    name = "head.classifier.bias"
+    for bad, message in (
+        (np.full(3, np.nan), "not finite"),
+        (np.array([1, 2, 1e300]), "not finite"),
+        (["a", "b", "c"], "cast"),
+        ([1, [2, 3]], "inhomogeneous"),
+        (np.zeros(3, complex), "cast"),
+    ):
+        before = {k: v.copy() for k, v in network.parameters().items()}
+        good = np.ones_like(before["head.normalization.bias"])
+        with pytest.raises(ValueError, match=f"head.classifier.bias.*{message}"):
+            network.set_parameters({"head.normalization.bias": good, name: bad})
+        assert all((network.parameters()[k] == v).all() for k, v in before.items())
+    network.set_parameters({name: [1, 2, 3]})
+    assert network.parameters()[name].tolist() == [1, 2, 3]
+
+
+def test_backward_refuses_images_that_changed() -> None:
+    network = small()
+    x = np.random.default_rng(0).normal(size=(3, 64, 64, 3)).astype(np.float32)
+    dlogits = np.ones((3, 3), np.float32)
+    network.forward(x)
+    kept = x[2, 63, 63, 2]
+    x[2, 63, 63, 2] += 1
+    with pytest.raises(ValueError, match="x was written to since forward"):
+        network.backward(dlogits)
+    x[2, 63, 63, 2] = kept
+    network.backward(dlogits)
+    first = {name: g.copy() for name, g in network.gradients().items()}
+    network.backward(dlogits)
+    assert all((g == first[name]).all() for name, g in network.gradients().items())
+
+
+def test_a_training_forward_serves_for_one_backward() -> None:
+    network = small()
+    network.forward(IMAGE, training=True)
+    network.backward(np.ones((2, 3), np.float32))
+    with pytest.raises(ValueError, match="each serves for one backward"):
+        network.backward(np.ones((2, 3), np.float32))
+
+
+def test_numpy_integers_are_numbers() -> None:
+    assert (
+        small(labels=np.int64(3), input_size=np.int32(64), threads=np.int64(1)).label_names
+        == small(labels=3).label_names
+    )
+    assert small(labels=np.array(["a", "b"])).label_names == ("a", "b")
+
+
+def test_what_there_is_no_memory_for_is_refused() -> None:
+    network = small()
+    with pytest.raises(MemoryError, match="memory can be"):
+        network.plan_bytes(batch=10**15, training=True)
+    assert network.plan_bytes(batch=1) == network.plan_bytes(batch=10**6)
+    image = network.plan_bytes(batch=2, training=True) - network.plan_bytes(batch=1, training=True)
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with pytest.raises(MemoryError, match=r"plan's arena: cannot allocate .* MiB are available"):
+        _core.StageTrainer(
+            network=network._core,
+            block=network.blocks[0],
+            on_features=False,
+            stored_statistics=False,
+            rate=1e-3,
+            loss=("bce", 0.0, 1e-7, False, None, None),
+            optimiser=fn.Optimiser().row(),
+            schedule=fn.Schedule().row(1),
+            block_rates=None,
+            batch=4 * physical // image,
+            seed=0,
+        )
+
+
 IMAGE = np.zeros((2, 64, 64, 3), np.uint8)
+
+
+def spoiled(shape: tuple[int, ...], index: tuple[int, ...]) -> np.ndarray:
+    x = np.zeros(shape, np.float32)
+    x[index] = np.inf
+    return x
 
 
 @pytest.mark.parametrize(
@@ -228,14 +357,35 @@ IMAGE = np.zeros((2, 64, 64, 3), np.uint8)
         (lambda: small(dropout=1.0), ValueError, "dropout is 1"),
         (lambda: small(epsilon=0), ValueError, "epsilon is 0"),
         (lambda: small(threads=0), ValueError, "threads is 0"),
+        (lambda: small(threads=2**40), ValueError, "threads is 1099511627776"),
+        (lambda: small(threads=1.5), ValueError, "threads is 1.5"),
+        (lambda: small(labels=None), ValueError, "labels is None"),
+        (lambda: small(labels=10**9), ValueError, "labels is 1000000000"),
+        (lambda: small(input_size=2**40), ValueError, "input_size is 1099511627776"),
+        (lambda: fn.Preprocessing(std=(0.5, 0.0, 0.5)), ValueError, r"std is \(0.5, 0.0, 0.5\)"),
+        (lambda: fn.Preprocessing(mean=(0.5, 0.5)), ValueError, "mean is"),
+        (lambda: small().plan_bytes(batch=0), ValueError, "batch is 0"),
+        (lambda: small().plan_bytes(batch=-1, training=True), ValueError, "batch is -1"),
         (lambda: small(seed=-1), ValueError, "seed is -1"),
         (lambda: small().forward(IMAGE[0]), ValueError, r"x: shape is \(64, 64, 3\)"),
         (lambda: small().forward(IMAGE[:, :32]), ValueError, r"want \(any, 64, 64, 3\)"),
         (lambda: small().forward(IMAGE[:0]), ValueError, "no images"),
         (lambda: small().forward(IMAGE.astype(complex)), TypeError, "complex"),
         (lambda: small().forward("face.png"), (TypeError, ValueError), "x"),
-        (lambda: small().forward(np.full(IMAGE.shape, np.nan, np.float32)), ValueError, "NaN"),
+        (
+            lambda: small().forward(np.full(IMAGE.shape, np.nan, np.float32)),
+            ValueError,
+            r"x: entry \(0, 0, 0, 0\) is NaN",
+        ),
+        (
+            lambda: small().forward(spoiled((2, 64, 64, 3), (1, 2, 63, 1))),
+            ValueError,
+            r"x: entry \(1, 2, 63, 1\) is inf",
+        ),
         (lambda: small().head(np.zeros((2, 5), np.float32)), ValueError, "features"),
+        (lambda: small().head(spoiled((2, 256), (1, 7))), ValueError, r"features: entry \(1, 7\) is inf"),
+        (lambda: small().head(np.zeros((0, 256), np.float32)), ValueError, "features: there are no rows"),
+        (lambda: small().backward(spoiled((2, 3), (1, 2))), ValueError, r"dlogits: entry \(1, 2\) is inf"),
         (lambda: small().backward(np.zeros((2, 3), np.float32)), ValueError, "forward"),
         (lambda: small().set_parameters({"nobody": 1}), ValueError, "nobody"),
         (lambda: small().set_parameters({"head.classifier.bias": np.zeros(4)}), ValueError, "want"),
