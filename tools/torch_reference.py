@@ -1,9 +1,11 @@
-"""PyTorch twins of our networks, for golden values and benchmarks.
+"""Pieces that the PyTorch twins of our networks share, and the twin of MobileNet-v1; the others are in torch_networks.
 
 Modules have the names of the public checkpoints, so state dicts go both ways.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import nn
@@ -26,49 +28,74 @@ ROWS = [
 ]
 
 
-class Unit(nn.Module):
-    """Convolution, BatchNorm, ReLU6; padding as TensorFlow's SAME or symmetric."""
+def scaled(channels: int, width: float, least: int = 1) -> int:
+    """Channels of a narrower or wider network, halves rounded up as the C tables do."""
+    return max(least, math.floor(channels * width + 0.5))
+
+
+def activation_layer(name: str) -> nn.Module:
+    return {"relu": nn.ReLU, "relu6": nn.ReLU6}[name]()
+
+
+class Convolution(nn.Conv2d):
+    """Without bias unless asked; padding symmetric, TensorFlow's SAME or that of Keras' MobileNet-v1."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int, groups: int, padding: str, epsilon: float
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        bias: bool = False,
+        padding: str = "symmetric",
     ) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(inputs, outputs, kernel, stride, 0, groups=groups, bias=False)
-        self.normalization = nn.BatchNorm2d(outputs, eps=epsilon)
-        self.kernel, self.stride, self.padding = kernel, stride, padding
+        super().__init__(inputs, outputs, kernel, stride, 0, groups=groups, bias=bias)
+        self.mode = padding
 
     def pads(self, size: int) -> tuple[int, int]:
-        if self.padding == "symmetric":
-            return (self.kernel - 1) // 2, (self.kernel - 1) // 2
-        total = max((-(-size // self.stride) - 1) * self.stride + self.kernel - size, 0)
+        """Zeros before and after an axis."""
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        if self.mode == "symmetric":
+            return (kernel - 1) // 2, (kernel - 1) // 2
+        if self.mode == "keras" and stride > 1 and self.groups > 1:
+            return 0, kernel - 2
+        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
         return total // 2, total - total // 2
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         top, bottom = self.pads(x.shape[2])
         left, right = self.pads(x.shape[3])
         if (top, left) == (bottom, right):
-            x = functional.conv2d(
-                x, self.convolution.weight, None, self.stride, (top, left), 1, self.convolution.groups
-            )
-        else:
-            x = self.convolution(functional.pad(x, (left, right, top, bottom)))
-        return functional.relu6(self.normalization(x))
+            return functional.conv2d(x, self.weight, self.bias, self.stride, (top, left), 1, self.groups)
+        return super().forward(functional.pad(x, (left, right, top, bottom)))
+
+
+class Unit(nn.Module):
+    """Convolution, BatchNorm, activation."""
+
+    def __init__(self, convolution: Convolution, activation: str, epsilon: float) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self.normalization = nn.BatchNorm2d(convolution.out_channels, eps=epsilon)
+        self.activation = activation_layer(activation)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.activation(self.normalization(self.convolution(x)))
 
 
 class Body(nn.Module):
-    def __init__(self, width: float, padding: str, epsilon: float) -> None:
+    def __init__(self, width: float, padding: str, activation: str, epsilon: float) -> None:
         super().__init__()
-
-        def scaled(channels: int) -> int:
-            return max(8, round(channels * width))
-
-        channels = scaled(32)
-        self.conv_stem = Unit(3, channels, 3, 2, 1, padding, epsilon)
+        channels = scaled(32, width, 8)
+        self.conv_stem = Unit(Convolution(3, channels, 3, 2, padding=padding), activation, epsilon)
         self.layer = nn.ModuleList()
         for outputs, stride in ROWS:
-            self.layer.append(Unit(channels, channels, 3, stride, channels, padding, epsilon))
-            self.layer.append(Unit(channels, scaled(outputs), 1, 1, 1, padding, epsilon))
-            channels = scaled(outputs)
+            depthwise = Convolution(channels, channels, 3, stride, groups=channels, padding=padding)
+            pointwise = Convolution(channels, scaled(outputs, width, 8), 1)
+            self.layer.extend(Unit(convolution, activation, epsilon) for convolution in (depthwise, pointwise))
+            channels = pointwise.out_channels
         self.channels = channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -82,29 +109,41 @@ class Head(nn.Module):
     def __init__(self, features: int, labels: int, dropout: float) -> None:
         super().__init__()
         self.normalization = nn.BatchNorm1d(features)
+        self.activation = nn.ReLU()
+        self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(features, labels)
-        self.dropout = dropout
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = functional.relu(self.normalization(x))
-        return self.classifier(functional.dropout(x, self.dropout, self.training))
+        return self.classifier(self.dropout(self.activation(self.normalization(x))))
 
 
 class MobileNetV1(nn.Module):
-    """Backbone and action-unit head; input NCHW, output logits."""
+    """Backbone and head; input NCHW, output logits."""
 
     def __init__(
-        self, labels: int, *, width: float = 1.0, padding: str = "same", epsilon: float = 1e-3, dropout: float = 0.2
+        self,
+        labels: int,
+        *,
+        width: float = 1.0,
+        padding: str = "same",
+        activation: str = "relu6",
+        epsilon: float = 1e-3,
+        dropout: float = 0.2,
+        head: str = "action_units",
     ) -> None:
         super().__init__()
-        self.mobilenet_v1 = Body(width, padding, epsilon)
-        self.head = Head(self.mobilenet_v1.channels, labels, dropout)
+        self.mobilenet_v1 = Body(width, padding, activation, epsilon)
+        self.last = "head" if head == "action_units" else "classifier"
+        if head == "action_units":
+            self.head = Head(self.mobilenet_v1.channels, labels, dropout)
+        else:
+            self.classifier = nn.Linear(self.mobilenet_v1.channels, labels)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         return self.mobilenet_v1(x)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.features(x))
+        return self.get_submodule(self.last)(self.features(x))
 
 
 def load(model: nn.Module, state: dict) -> None:
