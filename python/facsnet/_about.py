@@ -33,7 +33,8 @@ def about() -> About:
         - ``facsnet``, ``python``, ``numpy``: versions.
         - ``compiler``: what built the C core, with its OpenMP specification date.
         - ``instruction set``: the kernels a network made now would run, of the ones this
-          machine has; the environment variable ``FACS_CPU`` caps it.
+          machine has; the environment variable ``FACS_CPU`` caps it. ``none`` where it names one
+          that is not there.
         - ``blas``: the BLAS of the C core, or ``none``.
         - ``threads``: worker threads when ``threads=None``; ``OMP_NUM_THREADS`` sets it.
         - ``processor``, ``system``: of this machine.
@@ -53,13 +54,19 @@ def about() -> About:
             "python": platform.python_version(),
             "numpy": np.__version__,
             "compiler": f"{facts['compiler']}, {openmp}",
-            "instruction set": f"{os.environ.get('FACS_CPU') or rungs[-1]} (of {', '.join(rungs)})",
+            "instruction set": f"{_rung(rungs)} (of {', '.join(rungs)})",
             "blas": facts["blas"],
             "threads": str(facts["threads"]),
             "processor": f"{_processor()}, {len(os.sched_getaffinity(0))} usable cores",
             "system": platform.platform(),
         }
     )
+
+
+def _rung(rungs: tuple[str, ...]) -> str:
+    """The highest rung, or the one that FACS_CPU asks for; a network refuses what is not there."""
+    asked = os.environ.get("FACS_CPU") or rungs[-1]
+    return asked if asked in rungs else f"none: FACS_CPU is {asked!r}, which this machine does not have"
 
 
 def _processor() -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facsnet.images import crop_image, read_image, resize_image
+from facsnet.images import read_image, resize_image
 
 __all__ = ["choose_faces", "choose_mistakes", "data_uri", "thumbnail"]
 
@@ -60,15 +60,13 @@ def choose_mistakes(
 
 
 def thumbnail(image: Any) -> NDArray[np.uint8] | None:
-    """The middle square of an image or image file, small; None where a file cannot be read."""
+    """An image or image file as networks see it, whole and square, but small; None where a file cannot be read."""
     if isinstance(image, (str, os.PathLike)):
         try:
-            image = read_image(image)
+            return read_image(image, size=_SIDE)
         except (OSError, ValueError):
             return None
-    pixels = np.asarray(image)
-    side = min(pixels.shape[:2])
-    return resize_image(crop_image(pixels, side, side), _SIDE, _SIDE)
+    return resize_image(image, _SIDE, _SIDE)
 
 
 def data_uri(pixels: NDArray[np.uint8]) -> str:

@@ -7,27 +7,26 @@ nothing is believed that the sizes do not confirm.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import mmap
 import os
-import secrets
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from facsnet._core import FormatError
+from facsnet._files import write_whole
 
 __all__ = ["read_safetensors", "write_safetensors"]
 
 _HEADER_LIMIT = 100_000_000
 _CHECKSUMS = "facsnet.crc32"
+_METADATA_CHECKSUMS = "facsnet.metadata_crc32"
 _ALIGNMENT = 8
 
 # BF16 has no NumPy dtype: it is read as 16-bit patterns and widened to float32.
@@ -77,6 +76,8 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, npt.NDArra
         if size < 8:
             raise FormatError(f"{name}: {size} bytes, a safetensors file has at least 8")
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if data[8:9] != b"{":
+        raise FormatError(f"{name}: the header does not begin with '{{': not a safetensors file")
     length = int.from_bytes(data[:8], "little")
     if length > _HEADER_LIMIT:
         raise FormatError(f"{name}: the header claims {length} bytes, the limit is {_HEADER_LIMIT}")
@@ -90,7 +91,11 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, npt.NDArra
     base = 8 + length
     if _CHECKSUMS in metadata:
         buffer = memoryview(data)[base:]
-        _verify(name, {row[0]: buffer[row[3] : row[4]] for row in rows}, metadata.pop(_CHECKSUMS))
+        contents = {row[0]: buffer[row[3] : row[4]] for row in rows}
+        _verify(name, "tensor", contents, metadata.pop(_CHECKSUMS))
+    if _METADATA_CHECKSUMS in metadata:
+        sums = metadata.pop(_METADATA_CHECKSUMS)
+        _verify(name, "metadata", {key: text.encode() for key, text in metadata.items()}, sums)
     return {row[0]: _view(name, data, base, *row) for row in rows}, metadata
 
 
@@ -110,8 +115,6 @@ def _parse_header(name: str, header: bytes) -> dict[str, Any]:
     def constant(text: str) -> NoReturn:
         raise FormatError(f"{name}: the header holds {text}")
 
-    if not header.startswith(b"{"):
-        raise FormatError(f"{name}: the header does not begin with '{{': not a safetensors file")
     try:
         table = json.loads(header.decode("utf-8"), object_pairs_hook=unique, parse_constant=constant)
     except FormatError:
@@ -194,14 +197,14 @@ def _view(
     return array
 
 
-def _verify(name: str, contents: Mapping[str, memoryview], table: str) -> None:
+def _verify(name: str, what: str, contents: Mapping[str, bytes | memoryview], table: str) -> None:
     try:
         sums = json.loads(table)
-        damaged = [tensor for tensor, content in contents.items() if sums[tensor] != zlib.crc32(content)]
+        damaged = [key for key, content in contents.items() if sums[key] != zlib.crc32(content)]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise FormatError(f"{name}: the table of checksums is damaged") from None
     if damaged:
-        raise FormatError(f"{name}: tensor {damaged[0]!r:.80} is damaged: its checksum does not fit")
+        raise FormatError(f"{name}: {what} {damaged[0]!r:.80} is damaged: its checksum does not fit")
 
 
 def write_safetensors(
@@ -213,8 +216,7 @@ def write_safetensors(
 ) -> None:
     """Writes a safetensors file, whole or not at all.
 
-    The bytes go to a temporary file beside the target, reach the disk, and take its name; a
-    failure leaves an older file as it was. Equal input, in equal order, gives equal bytes.
+    As `write_whole`. Equal input, in equal order, gives equal bytes.
 
     Parameters
     ----------
@@ -222,7 +224,7 @@ def write_safetensors(
     tensors : mapping of str to array
     metadata : mapping of str to str, optional
     checksums : bool
-        Store a CRC-32 per tensor, which `read_safetensors` verifies.
+        Store a CRC-32 per tensor and entry of metadata, which `read_safetensors` verifies.
 
     Raises
     ------
@@ -237,8 +239,10 @@ def write_safetensors(
     for key, text in rows.items():
         if not _is_text(key) or not _is_text(text):
             raise ValueError(f"metadata {key!r:.80} is {text!r:.80}, want text")
-        if key == _CHECKSUMS:
+        if key in (_CHECKSUMS, _METADATA_CHECKSUMS):
             raise ValueError(f"metadata {key!r} is reserved: ask for checksums=True")
+    if checksums and rows:
+        rows[_METADATA_CHECKSUMS] = json.dumps({key: zlib.crc32(text.encode()) for key, text in rows.items()})
     if checksums:
         rows[_CHECKSUMS] = json.dumps({name: zlib.crc32(_bytes(value)) for name, value in arrays.items()})
     header: dict[str, Any] = {"__metadata__": rows} if rows else {}
@@ -254,7 +258,7 @@ def write_safetensors(
     encoded += b" " * (-len(encoded) % _ALIGNMENT)
     if len(encoded) > _HEADER_LIMIT:
         raise ValueError(f"names and metadata take {len(encoded)} bytes, the limit is {_HEADER_LIMIT}")
-    _write_whole(Path(path), (len(encoded).to_bytes(8, "little"), encoded, *map(_bytes, arrays.values())))
+    write_whole(path, (len(encoded).to_bytes(8, "little"), encoded, *map(_bytes, arrays.values())))
 
 
 def _little(name: str, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -269,26 +273,3 @@ def _little(name: str, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _bytes(value: npt.NDArray[Any]) -> memoryview:
     return value.reshape(-1).view(np.uint8).data
-
-
-def _write_whole(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    try:
-        # opened here and not by tempfile, so that the kernel applies the user's umask
-        with open(temporary, "xb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as problem:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(problem, OSError):
-            raise OSError(problem.errno, problem.strerror, os.fspath(path)) from problem
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -6,10 +6,13 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from facsnet import FormatError, about
+from facsnet._files import write_text
+from facsnet._version import __version__
 from facsnet.datasets import synthetic_faces
 from facsnet.estimator import AUClassifier
 from facsnet.losses import Loss
@@ -17,16 +20,21 @@ from facsnet.report import Report
 from facsnet.samples import Samples
 from facsnet.stages import Augmentation, Optimiser, Schedule, Stage, two_stage
 
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    Group = argparse._ArgumentGroup
+
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status: 0, or 1 with one line on standard error, or 130 after Ctrl-C."""
+    """Runs the command line; returns the exit status: 0, or 1 with the reason on standard error, or 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
     except (FormatError, OSError, ValueError, MemoryError, ImportError) as problem:
-        print(f"facsnet {options.command}: {problem}", file=sys.stderr)
+        for line in (str(problem), *getattr(problem, "__notes__", ())):
+            print(f"facsnet {options.command}: {line}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"facsnet {options.command}: interrupted", file=sys.stderr)
@@ -36,84 +44,139 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="facsnet", description="Train and run detectors of facial action units.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_demo, _add_train, _add_evaluate, _add_predict, _add_about):
+        add(commands)
+    return parser
 
-    demo = commands.add_parser("demo", help="train both stages on the embedded data set and write a report")
-    demo.add_argument("--out", type=Path, default=Path("demo-report"), help="folder to write (default: %(default)s)")
-    demo.add_argument("--faces", type=int, default=1600, help="faces to draw (default: %(default)s)")
-    demo.add_argument("--seed", type=int, default=0)
-    demo.add_argument("--threads", type=int)
-    demo.set_defaults(run=_demo)
 
-    train = commands.add_parser(
-        "train", help="train on a CSV of images and labels", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+def _add_command(
+    commands: Commands, name: str, text: str, run: Callable[[argparse.Namespace], None]
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_demo(commands: Commands) -> None:
+    parser = _add_command(commands, "demo", "train both stages on the embedded data set and write a report", _demo)
+    parser.add_argument("--out", type=Path, default=Path("demo-report"), help="folder to write")
+    parser.add_argument("--faces", type=int, default=1600, help="faces to draw")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int)
+
+
+def _add_train(commands: Commands) -> None:
+    parser = _add_command(commands, "train", "train on a CSV of images and labels", _train)
+    _add_data(parser)
+    parser.add_argument("--out", type=Path, required=True, help="run folder to write; must not hold a run already")
+    parser.add_argument(
+        "--test", type=_share, default=0.33, help="part of the subjects held out for the report; 0 trains on all"
     )
-    _add_data(train)
-    train.add_argument("--out", type=Path, required=True, help="run folder to write; must not hold a run already")
-    train.add_argument(
-        "--weights", help="backbone checkpoint (safetensors), or 'demo' for the small one in the package"
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--monitor", default="roc_auc", choices=["roc_auc", "average_precision", "f1", "loss"])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int)
+    _add_network(parser.add_argument_group("network and loss"))
+    _add_stages(parser.add_argument_group("stages"))
+    _add_augmentation(parser.add_argument_group("augmentation"))
+
+
+def _add_network(group: Group) -> None:
+    group.add_argument("--backbone", default="mobilenet_v1")
+    group.add_argument(
+        "--weights",
+        help="backbone checkpoint (.safetensors, .pth, .h5), 'imagenet' to fetch the public one, or 'demo' for the "
+        "small one in the package",
     )
-    train.add_argument("--backbone", default="mobilenet_v1")
-    train.add_argument("--loss", default="bce", choices=["bce", "weighted_bce", "lsep", "pr"])
-    train.add_argument("--bce-weight", type=float, help="how much bce is added to pr")
-    train.add_argument("--head-epochs", type=int, default=10)
-    train.add_argument("--finetune-epochs", type=int, default=10)
-    train.add_argument("--head-rate", type=float, default=1e-3)
-    train.add_argument("--finetune-rate", type=float, default=1e-5)
-    train.add_argument("--unfreeze", default="all", help="'all' or the first block that fine-tuning trains")
-    train.add_argument(
+    group.add_argument("--width", type=float, help="multiplies the backbone's channels (None: that of the weights)")
+    group.add_argument("--input-size", type=int, default=224)
+    group.add_argument("--loss", default="bce", choices=["bce", "weighted_bce", "lsep", "pr"])
+    group.add_argument("--bce-weight", type=float, help="how much bce is added to pr")
+
+
+def _add_stages(group: Group) -> None:
+    group.add_argument("--head-epochs", type=int, default=10)
+    group.add_argument("--finetune-epochs", type=int, default=10)
+    group.add_argument("--head-rate", type=float, default=1e-3)
+    group.add_argument("--finetune-rate", type=float, default=1e-5)
+    group.add_argument(
+        "--block-rates", type=_block_rates, metavar="BLOCK=FACTOR,...",
+        help="fine-tuning: factors of the rate for single blocks, such as stem=0.1,block1=0.1",
+    )  # fmt: skip
+    group.add_argument("--unfreeze", default="all", help="'all' or the first block that fine-tuning trains")
+    group.add_argument(
         "--statistics", default="batch", choices=["batch", "stored"], help="of BatchNorm while fine-tuning"
     )
-    train.add_argument("--optimiser", default="adam", choices=["adam", "adamw", "sgd"])
-    train.add_argument("--weight-decay", type=float, default=0.0)
-    train.add_argument("--clip-norm", type=float)
-    train.add_argument("--average-decay", type=float, help="keep an average of the weights with this decay")
-    train.add_argument("--schedule", default="constant", choices=["constant", "step", "cosine", "plateau"])
-    train.add_argument("--warmup", type=float, default=0.0, help="epochs")
-    train.add_argument("--patience", type=int)
-    train.add_argument("--flip", type=float, default=0.5)
-    train.add_argument("--crop", type=float, default=1.0, help="smallest part of the side kept by a random crop")
-    train.add_argument("--rotation", type=float, default=0.0, help="degrees")
-    train.add_argument("--brightness", type=float, default=0.0)
-    train.add_argument("--contrast", type=float, default=0.0)
-    train.add_argument("--input-size", type=int, default=224)
-    train.add_argument("--batch-size", type=int, default=64)
-    train.add_argument("--monitor", default="roc_auc", choices=["roc_auc", "average_precision", "f1", "loss"])
-    train.add_argument(
-        "--test", type=float, default=0.33, help="part of the subjects held out for the report; 0 trains on all"
+    group.add_argument("--optimiser", default="adam", choices=["adam", "adamw", "sgd"])
+    group.add_argument("--weight-decay", type=float, default=0.0)
+    group.add_argument("--clip-norm", type=float)
+    group.add_argument("--average-decay", type=float, help="keep an average of the weights with this decay")
+    group.add_argument("--schedule", default="cosine", choices=["constant", "step", "cosine", "plateau"])
+    group.add_argument(
+        "--warmup", type=float, help="epochs over which the fine-tuning rate rises (None: a tenth of them, at most 1)"
     )
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--threads", type=int)
-    train.set_defaults(run=_train)
+    group.add_argument("--patience", type=int)
 
-    evaluate = commands.add_parser(
-        "evaluate",
-        help="score a model on a CSV of images and labels",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+
+def _add_augmentation(group: Group) -> None:
+    varied = Augmentation.varied()
+    group.add_argument("--flip", type=float, default=varied.flip, help="share of mirrored images, in both stages")
+    group.add_argument(
+        "--crop", type=float, default=varied.crop, help="fine-tuning: smallest part of the side kept by a random crop"
     )
-    evaluate.add_argument("model", type=Path)
-    _add_data(evaluate)
-    evaluate.add_argument("--out", type=Path, help="write scores.csv and report.html into this folder")
-    evaluate.add_argument("--allow-training-subjects", action="store_true")
-    evaluate.add_argument("--threads", type=int)
-    evaluate.set_defaults(run=_evaluate)
+    group.add_argument("--rotation", type=float, default=varied.rotation, help="fine-tuning: degrees either way")
+    group.add_argument("--brightness", type=float, default=varied.brightness, help="fine-tuning: part either way")
+    group.add_argument("--contrast", type=float, default=varied.contrast, help="fine-tuning: part either way")
 
-    predict = commands.add_parser("predict", help="write a CSV of probabilities for images")
-    predict.add_argument("model", type=Path)
-    predict.add_argument("images", nargs="+", type=Path, help="image files or folders")
-    predict.add_argument("--out", type=Path, help="CSV to write (default: standard output)")
-    predict.add_argument("--threads", type=int)
-    predict.set_defaults(run=_predict)
 
-    facts = commands.add_parser("about", help="version, build, processor and threads")
-    facts.set_defaults(run=_about)
-    return parser
+def _add_evaluate(commands: Commands) -> None:
+    parser = _add_command(commands, "evaluate", "score a model on a CSV of images and labels", _evaluate)
+    parser.add_argument("model", type=Path)
+    _add_data(parser)
+    parser.add_argument("--out", type=Path, help="write scores.csv and report.html into this folder")
+    parser.add_argument("--allow-training-subjects", action="store_true")
+    parser.add_argument("--threads", type=int)
+
+
+def _add_predict(commands: Commands) -> None:
+    parser = _add_command(commands, "predict", "write a CSV of probabilities for images", _predict)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("images", nargs="+", type=Path, help="image files or folders")
+    parser.add_argument("--out", type=Path, help="CSV to write (None: standard output)")
+    parser.add_argument(
+        "--decisions", action="store_true", help="also columns such as AU01_c: 1 at and above the fitted threshold"
+    )
+    parser.add_argument("--threads", type=int)
+
+
+def _add_about(commands: Commands) -> None:
+    _add_command(commands, "about", "version, build, processor and threads", _about)
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a part of the subjects, from 0 to less than 1")
+    return value
+
+
+def _block_rates(text: str) -> dict[str, float]:
+    rates = {}
+    for item in text.split(","):
+        name, _, factor = item.partition("=")
+        try:
+            rates[name.strip()] = float(factor)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{item!r} is not BLOCK=FACTOR") from None
+    return rates
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("csv", type=Path, help="table of samples")
-    parser.add_argument("--root", type=Path, help="folder of the images (default: that of the CSV)")
-    parser.add_argument("--labels", help="comma-separated columns (default: every column that looks like a label)")
+    parser.add_argument("--root", type=Path, help="folder of the images (None: that of the CSV)")
+    parser.add_argument("--labels", help="comma-separated columns (None: every column that looks like a label)")
     parser.add_argument("--image", default="image", help="column of the image path")
     parser.add_argument("--subject", default="subject", help="column of the subject; '' for none")
 
@@ -130,9 +193,34 @@ def _read_samples(options: argparse.Namespace, labels: Sequence[str] | None = No
     )
 
 
+def _make_folder(folder: Path) -> None:
+    """The folder of a run; raises OSError before anything is trained where it cannot be written."""
+    if (folder / "model.safetensors").exists():
+        raise ValueError(f"{folder} holds a run already: choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _fit(detector: AUClassifier, train: Samples, folder: Path) -> Path:
+    """Trains and writes history.csv, of a failure too, and the model; returns its file.
+
+    A failure leaves the best weights that there are.
+    """
+    try:
+        detector.fit(train)
+    except Exception as problem:
+        if detector.trainer_ is not None and detector.trainer_.history_.best:
+            detector.trainer_.network.save_weights(folder / "weights.safetensors")
+            problem.add_note(f"these weights are in {folder / 'weights.safetensors'}")
+        raise
+    finally:
+        if detector.trainer_ is not None and detector.trainer_.history_.rows:
+            write_text(folder / "history.csv", detector.trainer_.history_.to_frame().to_csv(index=False))
+    detector.save(folder / "model.safetensors")
+    return folder / "model.safetensors"
+
+
 def _write_report(report: Report, folder: Path, title: str) -> Path:
     """scores.csv, report.html, pr.png and f1.png; returns the page."""
-    folder.mkdir(parents=True, exist_ok=True)
     report.to_csv(folder / "scores.csv")
     report.save_html(folder / "report.html", title=title)
     report.save_plots(folder)
@@ -141,6 +229,7 @@ def _write_report(report: Report, folder: Path, title: str) -> Path:
 
 def _demo(options: argparse.Namespace) -> None:
     start = time.perf_counter()
+    options.out.mkdir(parents=True, exist_ok=True)
     samples = synthetic_faces(options.faces, seed=options.seed)
     train, test = samples.split_by_subject(test=0.33, seed=options.seed)
     print(f"{samples!r}: {len(train)} to train on, {len(test)} to test on")
@@ -153,18 +242,17 @@ def _demo(options: argparse.Namespace) -> None:
         random_state=options.seed,
         threads=options.threads,
     )
-    detector.fit(train)
+    model = _fit(detector, train, options.out)
     report = detector.evaluate(test)
-    page = _write_report(report, options.out, "facsnet demo")
-    detector.save(options.out / "model.safetensors")
-    detector.history_.to_frame().to_csv(options.out / "history.csv", index=False)
     print(report)
-    print(f"model: {options.out / 'model.safetensors'}")
-    print(f"report: {page}")
+    print(f"report: {_write_report(report, options.out, 'facsnet demo')}")
+    print(f"model: {model}")
     print(f"{time.perf_counter() - start:.0f} seconds")
+    _stop_where_interrupted(detector)
 
 
 def _stages(options: argparse.Namespace) -> Sequence[Stage]:
+    warmup = min(1.0, options.finetune_epochs / 10) if options.warmup is None else options.warmup
     return two_stage(
         head_epochs=options.head_epochs,
         finetune_epochs=options.finetune_epochs,
@@ -172,6 +260,7 @@ def _stages(options: argparse.Namespace) -> Sequence[Stage]:
         head_rate=options.head_rate,
         finetune_rate=options.finetune_rate,
         statistics=options.statistics,
+        head_augmentation=Augmentation(options.flip),
         augmentation=Augmentation(options.flip, options.crop, options.rotation, options.brightness, options.contrast),
         optimiser=Optimiser(
             options.optimiser,
@@ -179,24 +268,30 @@ def _stages(options: argparse.Namespace) -> Sequence[Stage]:
             clip_norm=options.clip_norm,
             average_decay=options.average_decay,
         ),
-        schedule=Schedule(options.schedule, options.warmup),
+        schedule=Schedule(options.schedule, warmup),
+        block_rates=options.block_rates,
         patience=options.patience,
     )
 
 
 def _train(options: argparse.Namespace) -> None:
-    if (options.out / "model.safetensors").exists():
-        raise ValueError(f"{options.out} holds a run already: choose another folder")
     samples = _read_samples(options)
     print(samples.summary())
+    samples.check()
     train, test = samples, None
     if options.test > 0:
+        if samples.subjects is None:
+            raise ValueError(
+                f"{options.csv}: subjects are not known, so none can be held out: name their column with --subject, "
+                "or train on all images with --test 0"
+            )
         train, test = samples.split_by_subject(test=options.test, seed=options.seed)
     loss: str | Loss = options.loss if options.bce_weight is None else Loss(options.loss, bce_weight=options.bce_weight)
     detector = AUClassifier(
         options.backbone,
         weights=options.weights,
         loss=loss,
+        width=options.width,
         input_size=options.input_size,
         stages=_stages(options),
         batch_size=options.batch_size,
@@ -204,25 +299,42 @@ def _train(options: argparse.Namespace) -> None:
         random_state=options.seed,
         threads=options.threads,
     )
-    detector.fit(train)
-    options.out.mkdir(parents=True, exist_ok=True)
+    _make_folder(options.out)
     config = {
         name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items() if name != "run"
     }
-    (options.out / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    detector.save(options.out / "model.safetensors")
-    detector.history_.to_frame().to_csv(options.out / "history.csv", index=False)
+    write_text(options.out / "config.json", json.dumps(config, indent=1) + "\n")
+    model = _fit(detector, train, options.out)
     print(detector.history_)
-    if test is not None:
+    print(f"model: {model}")
+    if test is None:
+        print("no report: --test 0 held no subjects out")
+    else:
+        _report_run(detector, test, options, model)
+    _stop_where_interrupted(detector)
+
+
+def _report_run(detector: AUClassifier, test: Samples, options: argparse.Namespace, model: Path) -> None:
+    try:
         report = detector.evaluate(test)
         print(report)
         print(f"report: {_write_report(report, options.out, f'{options.csv.name}, {options.loss}')}")
-    print(f"model: {options.out / 'model.safetensors'}")
+    except Exception as problem:
+        problem.add_note(f"the model was trained and is in {model}: score it with facsnet evaluate")
+        raise
+
+
+def _stop_where_interrupted(detector: AUClassifier) -> None:
+    if detector.history_.interrupted:
+        raise KeyboardInterrupt
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     detector = AUClassifier.load(options.model, threads=options.threads)
     samples = _read_samples(options, detector.label_names)
+    samples.check()
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
     report = detector.evaluate(samples, allow_training_subjects=options.allow_training_subjects)
     print(report)
     if options.out:
@@ -243,8 +355,12 @@ def _images(paths: Sequence[Path]) -> list[Path]:
 
 def _predict(options: argparse.Namespace) -> None:
     detector = AUClassifier.load(options.model, threads=options.threads)
-    frame = detector.predict_frame(_images(options.images))
-    frame.to_csv(options.out or sys.stdout, index=False)
+    frame = detector.predict_frame(_images(options.images), decisions=options.decisions)
+    table = frame.to_csv(index=False)
+    if options.out:
+        write_text(options.out, table)
+    else:
+        sys.stdout.write(table)
     failed = int((frame["success"] == 0).sum())
     if failed:
         print(

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import inspect
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 
 from facsnet import _core, metrics
+from facsnet._inputs import Images, listed, pixels_of, read_all
+from facsnet._model import image_digests, parse_model, write_model
+from facsnet._plain import to_plain
 from facsnet._safetensors import read_safetensors, write_safetensors
 from facsnet.history import History
-from facsnet.images import read_image, resize_image
-from facsnet.loading import logits_of
+from facsnet.loading import Reader
 from facsnet.losses import Loss
-from facsnet.network import LoadReport, Network, NetworkConfig
+from facsnet.network import LoadReport, Network
+from facsnet.pretrained import pretrained
 from facsnet.report import Report
 from facsnet.samples import Samples
 from facsnet.stages import Stage, two_stage
 from facsnet.training import Trainer
+from facsnet.weights import read_checkpoint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +34,11 @@ if TYPE_CHECKING:
 __all__ = ["AUClassifier"]
 
 FloatArray = npt.NDArray[np.float32]
-_FORMAT = "facsnet.model"
+# Columns of predict_frame beside the labels.
+_COLUMNS = ("input", "success", "error")
+
+# Arguments that are of the machine and not of the model.
+_OF_THE_MACHINE = ("threads", "progress")
 
 
 class AUClassifier:
@@ -38,21 +47,24 @@ class AUClassifier:
     Parameters
     ----------
     backbone : str
-        ``"mobilenet_v1"``.
-    weights : path or "demo", optional
-        Checkpoint of the backbone; ``"demo"`` is the small network that ships with the package
-        (width 0.25, for trying things out). None starts from random weights.
+        One of the networks of `Network`.
+    weights : path, "imagenet" or "demo", optional
+        Checkpoint of the backbone, see `Network.load_weights`. ``"imagenet"`` fetches the public one
+        with `pretrained`; ``"demo"`` is the small MobileNet-v1 that ships with the package (width
+        0.25, for trying things out). None starts from random weights, which is no backbone to freeze.
     loss : str or Loss
         ``"bce"``, ``"weighted_bce"``, ``"lsep"`` or ``"pr"``.
     width, input_size : float, int
         Of the backbone.
     stages : sequence of Stage, optional
-        Default ``two_stage(head_epochs, finetune_epochs, unfreeze, finetune_rate)``.
+        Default `two_stage` with the five arguments below.
     head_epochs, finetune_epochs : int
     unfreeze : str
         What fine-tuning trains: ``"all"`` or everything from a block.
     finetune_rate : float
         The paper's 1e-5; small sets want more (1e-4).
+    block_rates : mapping of block name to factor, optional
+        Multiplies the fine-tuning rate of single blocks of `Network.blocks`.
     batch_size : int
     monitor : str
         Validation score that picks the epoch, see `Trainer`.
@@ -73,6 +85,13 @@ class AUClassifier:
         Per label the threshold of the best F1 on the validation part, see `threshold_shrinkage`.
     training_subjects_ : tuple of str
         Subjects of the training and validation parts; `evaluate` refuses them.
+    training_images_ : tuple of str
+        Digests of the bytes of their images, which `evaluate` refuses too.
+    load_report_ : LoadReport, or None
+        What the backbone took from ``weights``.
+    trainer_ : Trainer, or None
+        Of the last `fit`, also of one that failed: its ``network`` holds the best weights so far,
+        its ``history_`` the epochs.
     """
 
     def __init__(
@@ -88,6 +107,7 @@ class AUClassifier:
         finetune_epochs: int = 10,
         unfreeze: str = "all",
         finetune_rate: float = 1e-5,
+        block_rates: Mapping[str, float] | None = None,
         batch_size: int = 64,
         monitor: str = "roc_auc",
         threshold_shrinkage: float = 5.0,
@@ -100,7 +120,7 @@ class AUClassifier:
         self.width, self.input_size = width, input_size
         self.stages = stages
         self.head_epochs, self.finetune_epochs = head_epochs, finetune_epochs
-        self.unfreeze, self.finetune_rate = unfreeze, finetune_rate
+        self.unfreeze, self.finetune_rate, self.block_rates = unfreeze, finetune_rate, block_rates
         self.batch_size, self.monitor = batch_size, monitor
         self.threshold_shrinkage, self.flip_average = threshold_shrinkage, flip_average
         self.random_state, self.threads, self.progress = random_state, threads, progress
@@ -108,12 +128,17 @@ class AUClassifier:
         self.history_ = History()
         self.thresholds_: npt.NDArray[np.float64] = np.zeros(0)
         self.training_subjects_: tuple[str, ...] = ()
+        self.training_images_: tuple[str, ...] = ()
         self.load_report_: LoadReport | None = None
+        self.trainer_: Trainer | None = None
 
     # --- training
 
     def fit(self, train: Samples, valid: Samples | None = None) -> AUClassifier:
         """Trains on ``train``; epoch and thresholds are chosen on ``valid``.
+
+        Ctrl-C ends training early and leaves a whole detector, see `Trainer.fit`. Where fit raises,
+        the detector is what it was before, but for `trainer_`.
 
         Parameters
         ----------
@@ -126,13 +151,57 @@ class AUClassifier:
         -------
         AUClassifier
             Itself.
+
+        Raises
+        ------
+        ValueError, OSError
+            As `Trainer.fit`; or a label has the name of a column of `predict_frame`.
+
+        Warns
+        -----
+        UserWarning
+            Subjects are not known, or a stage freezes a backbone of random weights.
         """
-        if len(train) == 0:
-            raise ValueError("train: there are no samples")
+        self._check(train, valid)
         inner = train
         if valid is None:
             inner, valid = train.inner_split(every=5, seed=self.random_state)
-        network = self._make_network(train.label_names)
+        network, loaded = self._make_network(train.label_names)
+        trainer = Trainer(
+            network,
+            loss=self.loss,
+            stages=self._training_stages(network),
+            batch_size=self.batch_size,
+            seed=self.random_state,
+            monitor=self.monitor,
+            progress=self.progress,
+        )
+        self.trainer_ = trainer
+        history = trainer.fit(inner, valid)
+        thresholds = metrics.fit_thresholds(
+            self._scores(network, valid), valid.labels, shrinkage=self.threshold_shrinkage, names=valid.label_names
+        )
+        subjects = tuple(sorted({*_subjects(inner), *_subjects(valid)}))
+        images = tuple(sorted({*image_digests(inner), *image_digests(valid)}))
+        # all at the end, so that what fails leaves no network without its thresholds
+        self.network_, self.load_report_, self.history_, self.thresholds_ = network, loaded, history, thresholds
+        self.training_subjects_, self.training_images_ = subjects, images
+        return self
+
+    def _check(self, train: Samples, valid: Samples | None) -> None:
+        if len(train) == 0:
+            raise ValueError("train: there are no samples")
+        taken = [name for name in train.label_names if name in _COLUMNS]
+        if taken:
+            raise ValueError(f"train: label {taken[0]!r} has the name of a column of predict_frame")
+        if train.subjects is None or (valid is not None and valid.subjects is None):
+            warnings.warn(
+                "subjects are not known: where one is in both the training and the validation part, scores of "
+                "epochs and thresholds look better than they are",
+                stacklevel=3,
+            )
+
+    def _training_stages(self, network: Network) -> Sequence[Stage]:
         stages = self.stages
         if stages is None:
             stages = two_stage(
@@ -140,31 +209,23 @@ class AUClassifier:
                 finetune_epochs=self.finetune_epochs,
                 unfreeze=self.unfreeze,
                 finetune_rate=self.finetune_rate,
+                block_rates=self.block_rates,
             )
-        trainer = Trainer(
-            network,
-            loss=self.loss,
-            stages=stages,
-            batch_size=self.batch_size,
-            seed=self.random_state,
-            monitor=self.monitor,
-            progress=self.progress,
-        )
-        self.history_ = trainer.fit(inner, valid)
-        self.network_ = network
-        self.training_subjects_ = tuple(sorted({*_subjects(inner), *_subjects(valid)}))
-        self.thresholds_ = metrics.fit_thresholds(
-            self._scores(valid), valid.labels, shrinkage=self.threshold_shrinkage, names=valid.label_names
-        )
-        return self
+        frozen = [stage.name for stage in stages if network.resolve_block(stage.unfreeze) != network.blocks[0]]
+        if self.weights is None and frozen:
+            warnings.warn(
+                f"stage {frozen[0]!r} freezes a backbone of random weights: pass weights='imagenet' or a checkpoint",
+                stacklevel=3,
+            )
+        return stages
 
-    def _make_network(self, labels: Sequence[str]) -> Network:
-        weights = self.weights
-        if weights == "demo":
-            weights = Path(__file__).parent / "models" / "mobilenet_v1_0.25_synthetic.safetensors"
+    def _make_network(self, labels: Sequence[str]) -> tuple[Network, LoadReport | None]:
+        checkpoint = None if self.weights is None else read_checkpoint(self._weights_path())
         width = self.width
         if width is None:
-            width = _width_of(weights) if weights is not None else 1.0
+            width = (
+                1.0 if checkpoint is None else Network(self.backbone, labels=1, threads=1).checkpoint_width(checkpoint)
+            )
         network = Network(
             self.backbone,
             labels=labels,
@@ -173,8 +234,15 @@ class AUClassifier:
             threads=self.threads,
             seed=self.random_state,
         )
-        self.load_report_ = network.load_weights(weights) if weights is not None else None
-        return network
+        return network, None if checkpoint is None else network.load_weights(checkpoint)
+
+    def _weights_path(self) -> str | os.PathLike[str]:
+        assert self.weights is not None
+        if self.weights == "demo":
+            return Path(__file__).parent / "models" / "mobilenet_v1_0.25_synthetic.safetensors"
+        if self.weights == "imagenet":
+            return pretrained(self.backbone, progress=self.progress)
+        return self.weights
 
     # --- use
 
@@ -189,10 +257,11 @@ class AUClassifier:
     def label_names(self) -> tuple[str, ...]:
         return self.network.label_names
 
-    def _scores(self, samples: Samples) -> FloatArray:
-        logits = logits_of(self.network, samples)
+    def _scores(self, network: Network, samples: Samples) -> FloatArray:
+        reader = Reader(network, samples, progress=self.progress)
+        logits = reader.logits(title="scores")
         if self.flip_average:
-            logits = (logits + logits_of(self.network, samples, flip=True)) * np.float32(0.5)
+            logits = (logits + reader.logits(flip=True, title="scores of mirrored images")) * np.float32(0.5)
         return _core.sigmoid(logits)
 
     def evaluate(self, test: Samples, *, allow_training_subjects: bool = False) -> Report:
@@ -201,18 +270,16 @@ class AUClassifier:
         Raises
         ------
         ValueError
-            Labels differ, or a subject of the training data is in ``test`` (unless allowed).
+            Labels differ, or a subject or an image of the training data is in ``test`` (unless
+            allowed).
         """
         if tuple(test.label_names) != self.label_names:
             raise ValueError(f"test: labels are {list(test.label_names)}, the model's are {list(self.label_names)}")
-        seen = sorted(set(self.training_subjects_) & set(_subjects(test)))
-        if seen and not allow_training_subjects:
-            raise ValueError(
-                f"test: {len(seen)} subjects were trained on, first {seen[:5]}; pass allow_training_subjects=True to score them all the same"
-            )
+        if not allow_training_subjects:
+            self._check_unseen(test)
         return Report(
             label_names=self.label_names,
-            scores=self._scores(test),
+            scores=self._scores(self.network, test),
             target=test.labels,
             thresholds=self.thresholds_,
             config=self._facts(),
@@ -220,88 +287,115 @@ class AUClassifier:
             samples=test,
         )
 
+    def _check_unseen(self, test: Samples) -> None:
+        way_on = "pass allow_training_subjects=True to score them all the same"
+        seen = sorted(set(self.training_subjects_) & set(_subjects(test)))
+        if seen:
+            raise ValueError(f"test: {len(seen)} subjects were trained on, first {seen[:5]}; {way_on}")
+        known = set(self.training_images_)
+        rows = [i for i, digest in enumerate(image_digests(test)) if digest in known]
+        if rows:
+            first = rows[0] if test.paths is None else test.paths[rows[0]]
+            raise ValueError(f"test: {len(rows)} images were trained on, first {first!r}; {way_on}")
+
     def _facts(self) -> dict[str, Any]:
-        c = self.network.config
-        return {
+        c, history = self.network.config, self.history_
+        facts = {
             "backbone": c.name,
             "width": c.width,
             "input size": c.input_size,
             "parameters": self.network.parameter_count(),
-            "loss": self.loss if isinstance(self.loss, str) else self.loss.name,
+            "loss": _loss_text(self.loss),
+            "batch size": self.batch_size,
+            "epochs kept": ", ".join(f"{stage} {epoch}" for stage, epoch in history.best.items()),
             "training subjects": len(self.training_subjects_),
             "weights": str(self.weights) if self.weights is not None else "random",
         }
+        return facts | ({"training": "interrupted"} if history.interrupted else {})
 
-    def predict_proba(self, images: npt.ArrayLike | Sequence[str | os.PathLike[str]]) -> FloatArray:
-        """Probabilities (n, k) of an (n, h, w, 3) uint8 array or of image files."""
-        x = self._pixels(images)
+    def predict_proba(self, images: Images) -> FloatArray:
+        """Probabilities (n, k) of images.
+
+        Parameters
+        ----------
+        images : uint8 array (n, h, w, 3), or iterable of (h, w, 3) uint8 arrays or of image files
+        """
+        x = pixels_of(images, self.network.input_size)
         logits = self.network.forward(x)
         if self.flip_average:
             logits = (logits + self.network.forward(np.ascontiguousarray(x[:, :, ::-1]))) * np.float32(0.5)
         return _core.sigmoid(logits)
 
-    def predict(self, images: npt.ArrayLike | Sequence[str | os.PathLike[str]]) -> npt.NDArray[np.bool_]:
-        """Which labels are on, (n, k), at the fitted thresholds."""
+    def predict(self, images: Images) -> npt.NDArray[np.bool_]:
+        """Which labels are on, (n, k), at the fitted thresholds; images as in `predict_proba`."""
         return np.asarray(self.predict_proba(images) >= self.thresholds_, dtype=np.bool_)
 
-    def _pixels(self, images: Any) -> npt.NDArray[np.uint8]:
-        size = self.network.input_size
-        if isinstance(images, np.ndarray):
-            if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-                raise ValueError(f"images: {images.dtype} array of shape {images.shape}, want uint8 (n, h, w, 3)")
-            if images.shape[1:3] == (size, size):
-                return images
-            return np.stack([resize_image(image, size, size) for image in images])
-        if isinstance(images, (str, os.PathLike)):
-            raise ValueError(f"images is one path ({os.fspath(images)!r}), want a sequence of paths")
-        paths = list(images)
-        if not paths:
-            raise ValueError("images: the list is empty")
-        return np.stack([read_image(path, size=size) for path in paths])
-
-    def predict_frame(self, paths: Sequence[str | os.PathLike[str]], *, batch_size: int = 64) -> pd.DataFrame:
+    def predict_frame(
+        self, paths: Iterable[str | os.PathLike[str]], *, batch_size: int = 64, decisions: bool = False
+    ) -> pd.DataFrame:
         """One row per file: input, success, and the probability of every label.
 
-        A file that cannot be read is a row with success 0, NaN probabilities and the reason in
-        the column ``error``.
+        A file that cannot be read is a row with success 0, no probabilities and the reason in the
+        column ``error``.
+
+        Parameters
+        ----------
+        paths : iterable of path
+        batch_size : int
+            Images that are in memory at once.
+        decisions : bool
+            Add a column per label, named with ``_c`` behind it as OpenFace does: 1 where its
+            probability reaches the fitted threshold, else 0.
+
+        Raises
+        ------
+        ValueError
+            There are no paths, or batch_size is less than 1.
         """
         import pandas as pd
 
-        size = self.network.input_size
-        rows: list[dict[str, Any]] = []
-        for start in range(0, len(paths), batch_size):
-            group = [os.fspath(p) for p in paths[start : start + batch_size]]
-            pixels, errors = _read_all(group, size)
-            scores = iter(self.predict_proba(np.stack(pixels)) if pixels else ())
-            for path, error in zip(group, errors, strict=True):
-                values = next(scores) if not error else np.full(len(self.label_names), np.nan, np.float32)
-                rows.append(
-                    {
-                        "input": path,
-                        "success": int(not error),
-                        **dict(zip(self.label_names, values, strict=True)),
-                        "error": error,
-                    }
-                )
-        return pd.DataFrame(rows, columns=["input", "success", *self.label_names, "error"])
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}, want at least 1")
+        files = [os.fspath(path) for path in listed(paths, "paths")]
+        size, names = self.network.input_size, self.label_names
+        scores = np.full((len(files), len(names)), np.nan, np.float32)
+        errors: list[str] = []
+        for start in range(0, len(files), batch_size):
+            pixels, problems = read_all(files[start : start + batch_size], size)
+            if pixels:
+                read = [start + i for i, problem in enumerate(problems) if not problem]
+                scores[read] = self.predict_proba(np.stack(pixels))
+            errors += problems
+        frame = pd.DataFrame(scores, columns=pd.Index(names))
+        if decisions:
+            on = pd.DataFrame(scores >= self.thresholds_, columns=[f"{name}_c" for name in names])
+            frame = pd.concat([frame, on.astype("Int64").mask(np.isnan(scores))], axis=1)
+        frame.insert(0, "input", files)
+        frame.insert(1, "success", [int(not error) for error in errors])
+        return frame.assign(error=errors)
 
     # --- files
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes one safetensors file: weights, config, labels, preprocessing, thresholds, training subjects, history."""
-        model = {
-            "version": 1,
-            "network": self.network.config.to_dict(),
-            "thresholds": [float(t) for t in self.thresholds_],
-            "training_subjects": list(self.training_subjects_),
-            "flip_average": self.flip_average,
-            "loss": self.loss if isinstance(self.loss, str) else self.loss.name,
-            "history": self.history_.rows,
-        }
-        write_safetensors(path, self.network.state_dict(), {_FORMAT: json.dumps(model)}, checksums=True)
+        """Writes one safetensors file: weights, and as its metadata all that `load` brings back.
+
+        That is the arguments this detector was made with, but for threads and progress, the network's
+        config, thresholds, the training subjects and digests of the training images, and the history.
+        """
+        metadata = write_model(
+            network=self.network.config,
+            arguments={name: to_plain(getattr(self, name)) for name in self._argument_types()},
+            thresholds=tuple(self.thresholds_.tolist()),
+            training_subjects=self.training_subjects_,
+            training_images=self.training_images_,
+            history=self.history_,
+        )
+        write_safetensors(path, self.network.state_dict(), metadata, checksums=True)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, threads: int | None = None) -> AUClassifier:
+    def load(
+        cls, path: str | os.PathLike[str], *, threads: int | None = None, progress: bool | None = None
+    ) -> AUClassifier:
         """Reads what `save` wrote.
 
         Raises
@@ -310,57 +404,35 @@ class AUClassifier:
             The file is damaged or is not a model of this library.
         """
         tensors, metadata = read_safetensors(path)
-        model = _parse_model(path, metadata)
-        config = NetworkConfig.from_dict(model["network"])
-        det = cls(
-            config.name,
-            loss=model["loss"],
-            width=config.width,
-            input_size=config.input_size,
-            flip_average=model["flip_average"],
-            threads=threads,
-        )
-        network = Network.from_config(config, threads=threads)
+        model = parse_model(path, metadata, cls._argument_types())
+        try:
+            network = Network.from_config(model.network, threads=threads)
+        except (ValueError, ZeroDivisionError, OverflowError) as problem:
+            raise _core.FormatError(f"{os.fspath(path)}: the model's network is not possible: {problem}") from None
         network.load_state_dict(tensors, source=os.fspath(path))
-        det.network_ = network
-        det.thresholds_ = np.asarray(model["thresholds"], np.float64)
-        det.training_subjects_ = tuple(model["training_subjects"])
-        det.history_ = History(rows=model["history"])
-        return det
+        detector = cls(**model.arguments, threads=threads, progress=progress)
+        detector.network_ = network
+        detector.thresholds_ = np.asarray(model.thresholds, np.float64)
+        detector.training_subjects_, detector.training_images_ = model.training_subjects, model.training_images
+        detector.history_ = model.history
+        return detector
+
+    @classmethod
+    def _argument_types(cls) -> dict[str, Any]:
+        """Annotations of the arguments that a model keeps."""
+        hints = get_type_hints(AUClassifier.__init__)
+        names = list(inspect.signature(AUClassifier.__init__).parameters)[1:]
+        return {name: hints[name] for name in names if name not in _OF_THE_MACHINE}
+
+
+def _loss_text(loss: str | Loss) -> str:
+    if isinstance(loss, str):
+        return loss
+    usual = Loss()
+    changed = {name: getattr(loss, name) for name in vars(usual) if name != "name"}
+    options = [f"{name} {value}" for name, value in changed.items() if value != getattr(usual, name)]
+    return f"{loss.name} ({', '.join(options)})" if options else loss.name
 
 
 def _subjects(samples: Samples) -> list[str]:
     return [] if samples.subjects is None else [str(s) for s in samples.subjects]
-
-
-def _read_all(paths: Sequence[str], size: int) -> tuple[list[npt.NDArray[np.uint8]], list[str]]:
-    """The images that can be read, and per path why it cannot ("" where it can)."""
-    pixels, errors = [], []
-    for path in paths:
-        try:
-            pixels.append(read_image(path, size=size))
-            errors.append("")
-        except (OSError, ValueError) as problem:
-            errors.append(str(problem))
-    return pixels, errors
-
-
-def _width_of(path: str | os.PathLike[str]) -> float:
-    """The width of a MobileNet-v1 checkpoint, from its stem."""
-    tensors, _ = read_safetensors(path)
-    stem = tensors.get("mobilenet_v1.conv_stem.convolution.weight")
-    return 1.0 if stem is None else stem.shape[0] / 32
-
-
-def _parse_model(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> dict[str, Any]:
-    if _FORMAT not in metadata:
-        raise _core.FormatError(f"{os.fspath(path)}: not a facsnet model: its metadata has no {_FORMAT!r}")
-    try:
-        model = json.loads(metadata[_FORMAT])
-        for key in ("network", "thresholds", "training_subjects", "flip_average", "loss", "history"):
-            model[key]
-    except (ValueError, KeyError, TypeError) as problem:
-        raise _core.FormatError(f"{os.fspath(path)}: the model's description is damaged: {problem}") from None
-    if not isinstance(model, dict):
-        raise _core.FormatError(f"{os.fspath(path)}: the model's description is not a table")
-    return model

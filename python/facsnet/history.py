@@ -25,7 +25,7 @@ class History:
     notes : list of str
         What a reader should know: how features were cached, why a stage ended.
     interrupted : bool
-        Ctrl-C ended training; the network holds the best weights so far.
+        Ctrl-C ended training; the last note says which weights the network holds.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)

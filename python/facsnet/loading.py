@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from facsnet.network import Network
 from facsnet.samples import Samples
 from facsnet.stages import Augmentation
 
-__all__ = ["features_of", "logits_of", "make_loader", "progress_bar"]
+__all__ = ["Reader", "features_of", "logits_of", "make_loader", "progress_bar"]
 
 FloatArray = npt.NDArray[np.float32]
 _CACHE_BYTES = 2 << 30
@@ -76,17 +77,56 @@ def make_loader(
     )
 
 
-def _collect(
-    network: Network, samples: Samples, run: Any, width: int, flip: bool, workers: int, title: str | None, batch: int
-) -> FloatArray:
-    loader = make_loader(samples, network, batch=min(batch, len(samples)), workers=workers, shuffle=False)
-    out = np.empty((len(samples), width), np.float32)
-    loader.start(0, mirror=flip)
-    with progress_bar(len(samples), title, None) as bar:
-        for x, _, _, index in loader:
-            out[index] = run(x)
-            bar.update(len(index))
-    return out
+class Reader:
+    """Samples in their order through a network, as often as wanted: decoded images are kept.
+
+    Parameters
+    ----------
+    network : Network
+    samples : Samples
+    workers : int
+    batch : int
+    progress : bool, optional
+        Show bars, see `progress_bar`.
+    between : callable, optional
+        Called between batches; what it raises ends the pass.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        samples: Samples,
+        *,
+        workers: int = 1,
+        batch: int = 64,
+        progress: bool | None = None,
+        between: Callable[[], None] | None = None,
+    ) -> None:
+        self.network, self.count, self.progress, self.between = network, len(samples), progress, between
+        self.loader = make_loader(samples, network, batch=min(batch, len(samples)), workers=workers, shuffle=False)
+
+    def features(self, *, flip: bool = False, title: str | None = None) -> FloatArray:
+        """Features (n, c), of mirrored images where ``flip``; ``title`` is the bar's."""
+        return self._collect(self.network.features, flip, title)
+
+    def logits(self, *, flip: bool = False, title: str | None = None) -> FloatArray:
+        """Logits (n, k)."""
+        return self._collect(self.network.forward, flip, title)
+
+    def _collect(self, run: Callable[[Any], FloatArray], flip: bool, title: str | None) -> FloatArray:
+        out: FloatArray | None = None
+        self.loader.start(0, mirror=flip)
+        with progress_bar(self.count, title, self.progress) as bar:
+            for x, _, _, index in self.loader:
+                rows = run(x)
+                if out is None:
+                    out = np.empty((self.count, rows.shape[1]), np.float32)
+                out[index] = rows
+                bar.update(len(index))
+                if self.between is not None:
+                    self.between()
+        assert out is not None
+        return out
 
 
 def features_of(
@@ -99,8 +139,7 @@ def features_of(
     batch: int = 64,
 ) -> FloatArray:
     """Features (n, c) of all samples, mirrored where ``flip``; ``progress`` titles a bar."""
-    width = network._core.features(np.zeros((1, network.input_size, network.input_size, 3), np.uint8)).shape[1]
-    return _collect(network, samples, network.features, width, flip, workers, progress, batch)
+    return Reader(network, samples, workers=workers, batch=batch).features(flip=flip, title=progress)
 
 
 def logits_of(
@@ -113,4 +152,4 @@ def logits_of(
     batch: int = 64,
 ) -> FloatArray:
     """Logits (n, k) of all samples."""
-    return _collect(network, samples, network.forward, len(network.label_names), flip, workers, progress, batch)
+    return Reader(network, samples, workers=workers, batch=batch).logits(flip=flip, title=progress)

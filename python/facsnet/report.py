@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import os
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facsnet import metrics
+from facsnet._files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -217,7 +217,7 @@ class Report:
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the table of `to_frame`; what is undefined is an empty cell."""
-        _write(path, self.to_frame().to_csv())
+        write_text(path, self.to_frame().to_csv())
 
     def __str__(self) -> str:
         columns = [c for c in _PRINTED if self.thresholds is not None or c[0] not in _FITTED]
@@ -392,7 +392,7 @@ class Report:
             _need(module, "HTML reports")
         from facsnet._page import render
 
-        _write(path, render(self, title=title or self.name or "Action units", faces=faces, mistakes=mistakes))
+        write_text(path, render(self, title=title or self.name or "Action units", faces=faces, mistakes=mistakes))
 
 
 def _need(module: str, what: str) -> Any:
@@ -403,22 +403,6 @@ def _need(module: str, what: str) -> Any:
         return importlib.import_module(module)
     except ImportError as problem:
         raise ImportError(f"{what} need {module}: pip install {module}", name=module) from problem
-
-
-def _write(path: str | os.PathLike[str], text: str) -> None:
-    """Writes beside the file and renames, so that a failure leaves no half of it."""
-    place = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, place)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _identifiers(given: Sequence[str] | None, images: Any, n: int) -> list[str]:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+
+import facsnet as fn
+from facsnet.datasets import synthetic_faces
 
 
 @pytest.fixture(scope="session")
@@ -14,4 +19,22 @@ def shared_data() -> Path:
     root = Path(os.environ.get("FACSNET_DATA", Path(__file__).resolve().parents[2].parent / "shared" / "data"))
     if not root.is_dir():
         pytest.skip(f"needs private test data: there is none at {root} (set FACSNET_DATA)")
+    return root
+
+
+@pytest.fixture(scope="session")
+def face_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 faces of 64 x 64 as files with labels.csv, 10 subjects, AU04, AU12 and AU25; broken.jpg is none."""
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("faces")
+    labels = ("AU04", "AU12", "AU25")
+    drawn = synthetic_faces(120, seed=5, subjects=10).select_labels(labels)
+    rows = []
+    for i, image in enumerate(drawn.images):
+        Image.fromarray(fn.resize_image(np.asarray(image), 64, 64)).save(root / f"{i:03d}.png")
+        values = dict(zip(labels, drawn.labels[i], strict=True))
+        rows.append({"image": f"{i:03d}.png", "subject": drawn.subjects[i], **values})
+    pd.DataFrame(rows).to_csv(root / "labels.csv", index=False)
+    (root / "broken.jpg").write_bytes(b"\xff\xd8\xff not a picture")
     return root

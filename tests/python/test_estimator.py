@@ -1,43 +1,28 @@
-"""AUClassifier and the command line, on drawn faces."""
+"""AUClassifier on drawn faces: training, model files, predictions."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
-from PIL import Image
 
 import facsnet as fn
-from facsnet.cli import main
+from facsnet._safetensors import read_safetensors, write_safetensors
 from facsnet.datasets import synthetic_faces
 
 LABELS = ("AU04", "AU12", "AU25")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """120 small faces as files with a table, 10 subjects; one more file is broken."""
-    root = tmp_path_factory.mktemp("faces")
-    drawn = synthetic_faces(120, seed=5, subjects=10).select_labels(LABELS)
-    rows = []
-    for i, image in enumerate(drawn.images):
-        Image.fromarray(fn.resize_image(image, 64, 64)).save(root / f"{i:03d}.png")
-        rows.append(
-            {"image": f"{i:03d}.png", "subject": drawn.subjects[i], **dict(zip(LABELS, drawn.labels[i], strict=True))}
-        )
-    pd.DataFrame(rows).to_csv(root / "labels.csv", index=False)
-    (root / "broken.jpg").write_bytes(b"\xff\xd8\xff not a picture")
-    return root
-
-
-@pytest.fixture(scope="module")
-def trained(folder: Path) -> tuple[fn.AUClassifier, fn.Samples, fn.Samples]:
-    train, test = fn.Samples.from_csv(folder / "labels.csv").split_by_subject(test=0.3, seed=0)
+def trained(face_folder: Path) -> tuple[fn.AUClassifier, fn.Samples, fn.Samples]:
+    train, test = fn.Samples.from_csv(face_folder / "labels.csv").split_by_subject(test=0.3, seed=0)
     detector = fn.AUClassifier(width=0.25, input_size=64, loss="pr", head_epochs=2, finetune_epochs=1, finetune_rate=1e-3, batch_size=32, progress=False)  # fmt: skip
-    return detector.fit(train), train, test
+    with pytest.warns(UserWarning, match="stage 'head' freezes a backbone of random weights"):
+        detector.fit(train)
+    return detector, train, test
 
 
 def test_fit_and_evaluate(trained: tuple[fn.AUClassifier, fn.Samples, fn.Samples]) -> None:
@@ -83,7 +68,7 @@ def test_damaged_models_are_refused(trained: tuple[fn.AUClassifier, fn.Samples, 
         fn.AUClassifier.load(path)
 
 
-def test_predictions(trained: tuple[fn.AUClassifier, fn.Samples, fn.Samples], folder: Path) -> None:
+def test_predictions(trained: tuple[fn.AUClassifier, fn.Samples, fn.Samples], face_folder: Path) -> None:
     detector, _, test = trained
     scores = detector.predict_proba(test.paths[:3])
     assert scores.shape == (3, 3)
@@ -91,7 +76,9 @@ def test_predictions(trained: tuple[fn.AUClassifier, fn.Samples, fn.Samples], fo
     pixels = np.stack([fn.read_image(p, size=64) for p in test.paths[:3]])
     assert (detector.predict_proba(pixels) == scores).all()
     assert detector.predict(pixels).dtype == bool
-    frame = detector.predict_frame([test.paths[0], folder / "broken.jpg", folder / "missing.png"], batch_size=2)
+    frame = detector.predict_frame(
+        [test.paths[0], face_folder / "broken.jpg", face_folder / "missing.png"], batch_size=2
+    )
     assert list(frame.columns) == ["input", "success", *LABELS, "error"]
     assert frame["success"].tolist() == [1, 0, 0]
     assert "broken.jpg" in frame["error"][1]
@@ -116,50 +103,194 @@ def test_weights_that_ship() -> None:
     assert not [name for name in detector.load_report_.missing if not name.startswith("head.")]
 
 
-def test_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run, table = tmp_path / "run", str(folder / "labels.csv")
-    options = [
-        "--input-size",
-        "64",
-        "--head-epochs",
-        "1",
-        "--finetune-epochs",
-        "1",
-        "--batch-size",
-        "32",
-        "--test",
-        "0.3",
-    ]
-    assert main(["train", table, "--out", str(run), *options]) == 0
-    assert {p.name for p in run.iterdir()} >= {
-        "config.json",
-        "model.safetensors",
-        "history.csv",
-        "report.html",
-        "scores.csv",
-    }
-    assert json.loads((run / "config.json").read_text())["head_epochs"] == 1
-    assert len(pd.read_csv(run / "history.csv")) == 2
-    assert main(["train", table, "--out", str(run), *options]) == 1
-    assert "holds a run already" in capsys.readouterr().err
-    model = str(run / "model.safetensors")
-    assert main(["evaluate", model, table]) == 1
-    assert "were trained on" in capsys.readouterr().err
-    assert main(["evaluate", model, table, "--allow-training-subjects", "--out", str(tmp_path / "scores")]) == 0
-    assert (tmp_path / "scores" / "report.html").stat().st_size > 10_000
-    out = tmp_path / "predictions.csv"
-    assert main(["predict", model, str(folder), "--out", str(out)]) == 0
-    frame = pd.read_csv(out)
-    assert list(frame.columns[:3]) == ["input", "success", "AU04"]
-    assert (frame["success"] == 0).sum() == 1
-    assert "1 of 121 images could not be read" in capsys.readouterr().err
-    assert main(["predict", str(folder / "labels.csv"), str(folder)]) == 1
-    assert main(["train", str(tmp_path / "none.csv"), "--out", str(tmp_path / "x")]) == 1
-    assert not (tmp_path / "x").exists()
-    assert main(["about"]) == 0
+def test_a_failed_fit_changes_nothing(
+    trained: tuple[fn.AUClassifier, fn.Samples, fn.Samples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, train, _ = trained
+    detector = fn.AUClassifier(weights="demo", input_size=64, head_epochs=1, finetune_epochs=0, batch_size=32, progress=False)  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(fn.metrics, "fit_thresholds", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            detector.fit(train)
+    assert len(detector.trainer_.history_.rows) == 1
+    with pytest.raises(RuntimeError, match="not trained"):
+        detector.predict_proba(train.paths)
+    before = detector.fit(train).network_, detector.history_, detector.thresholds_
+    detector.finetune_epochs, detector.finetune_rate = 1, 1e38
+    with pytest.raises(ValueError, match="not finite"):
+        detector.fit(train)
+    assert all(
+        a is b for a, b in zip(before, (detector.network_, detector.history_, detector.thresholds_), strict=True)
+    )
+    assert [row["stage"] for row in detector.trainer_.history_.rows] == ["head"]
 
 
-def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "--faces", "160", "--out", str(tmp_path / "demo")]) == 0
-    assert "AU12" in capsys.readouterr().out
-    assert (tmp_path / "demo" / "report.html").exists()
+EVERY_STAGE = [
+    fn.Stage("head", 1, 1e-3, loss="bce", patience=4),
+    fn.Stage(
+        "top",
+        2,
+        1e-4,
+        "block12",
+        fn.Schedule("step", 0.5, 0.2, 1.0),
+        "stored",
+        fn.Loss("pr", 0.5, "micro", 1e-6, pos_weight=[1.0, 2.0, 3.0]),
+        fn.Augmentation.varied(),
+        fn.Optimiser("adamw", (0.8, 0.99), weight_decay=0.01, clip_norm=1.0, average_decay=0.9),
+        {"block12": 0.5},
+    ),
+]
+
+
+def test_a_loaded_model_remembers_its_making(
+    trained: tuple[fn.AUClassifier, fn.Samples, fn.Samples], tmp_path: Path
+) -> None:
+    _, train, test = trained
+    detector = fn.AUClassifier(
+        weights="demo", loss=fn.Loss("pr", average="micro", bce_weight=0.5), input_size=64, stages=EVERY_STAGE,
+        head_epochs=3, finetune_epochs=4, unfreeze="block3", finetune_rate=2e-4, block_rates={"stem": 0.1}, batch_size=20,
+        monitor="f1", threshold_shrinkage=2.0, flip_average=False, random_state=7, threads=1, progress=False,
+    )  # fmt: skip
+    detector.fit(train)
+    detector.history_.interrupted = True
+    detector.history_.rows[0]["valid_f1"] = float("nan")
+    detector.save(tmp_path / "model.safetensors")
+    again = fn.AUClassifier.load(tmp_path / "model.safetensors", threads=1)
+    kept = [name for name in vars(detector) if not name.endswith("_") and name != "progress"]
+    assert len(kept) == 17
+    for name in kept:
+        assert getattr(again, name) == getattr(detector, name), name
+    assert np.isnan(again.history_.rows[0]["valid_f1"])
+    assert again.history_.rows[1:] == detector.history_.rows[1:]
+    for name in ("best", "notes", "interrupted"):
+        assert getattr(again.history_, name) == getattr(detector.history_, name)
+    facts = again.evaluate(test).config
+    assert facts == detector.evaluate(test).config
+    assert facts["weights"] == "demo" and facts["training"] == "interrupted" and facts["batch size"] == 20
+    assert facts["loss"] == "pr (bce_weight 0.5, average micro)"
+
+
+def changed(model: dict[str, Any], field: str, value: object) -> dict[str, Any]:
+    *outer, last = field.split(".")
+    table = model
+    for key in outer:
+        table = table[key]
+    if value is ...:
+        del table[last]
+    else:
+        table[last] = value
+    return model
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("version", 99, "version is 99"),
+        ("network", {}, "network is .* want name in it"),
+        ("network", ..., "want network in it"),
+        ("network.speed", 1, "network is 'speed'"),
+        ("network.labels", None, "network.labels is None"),
+        ("network.labels", "ABC", "network.labels is 'ABC'"),
+        ("network.labels", ["AU04", "AU04", "AU12"], "twice"),
+        ("network.width", "wide", "network.width is 'wide'"),
+        ("network.input_size", 64.5, "network.input_size is 64.5"),
+        ("network.preprocessing.std", [0, 0, 0], "std"),
+        ("network.preprocessing.std", [1.0, 1.0], "preprocessing.std"),
+        ("network.name", "resnet", "resnet"),
+        ("thresholds", [0.5], "thresholds are 1, the labels 3"),
+        ("thresholds", [0.5, None, 0.5], r"thresholds\[1\] is None"),
+        ("thresholds", [0.5, float("nan"), 0.5], "NaN"),
+        ("training_subjects", 5, "training_subjects is 5"),
+        ("training_subjects", "ABC", "training_subjects is 'ABC'"),
+        ("arguments.loss", 5, "arguments.loss is 5"),
+        ("arguments.loss", "mse", "loss is 'mse'"),
+        ("arguments.loss", {"name": "pr", "average": "mean"}, "arguments.loss.average is 'mean'"),
+        ("arguments.stages", [{"name": "x", "epochs": 1, "rate": -1.0}], r"arguments.stages\[0\].*rate is -1"),
+        ("arguments.stages", [{"name": "x", "epochs": "1", "rate": 1.0}], r"stages\[0\].epochs is '1'"),
+        ("arguments.speed", 1, "arguments.speed is 1"),
+        ("arguments.flip_average", 1, "arguments.flip_average is 1"),
+        ("history", "abc", "history is 'abc'"),
+        ("history.rows", [{"loss": []}], r"history.rows\[0\].loss"),
+        ("history.best", {"head": "1"}, "history.best.head is '1'"),
+    ],
+)
+def test_damaged_descriptions_are_refused(
+    trained: tuple[fn.AUClassifier, fn.Samples, fn.Samples], tmp_path: Path, field: str, value: object, message: str
+) -> None:
+    path = tmp_path / "model.safetensors"
+    trained[0].save(path)
+    tensors, metadata = read_safetensors(path)
+    model = changed(json.loads(metadata["facsnet.model"]), field, value)
+    write_safetensors(path, tensors, {"facsnet.model": json.dumps(model)})
+    with pytest.raises(fn.FormatError, match=rf"model\.safetensors: .*{message}"):
+        fn.AUClassifier.load(path)
+
+
+def test_a_flipped_bit_of_the_description_is_found(
+    trained: tuple[fn.AUClassifier, fn.Samples, fn.Samples], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.safetensors"
+    trained[0].save(path)
+    path.write_bytes(path.read_bytes().replace(b"roc_auc", b"roc_auk", 1))
+    with pytest.raises(fn.FormatError, match=r"'facsnet\.model' is damaged"):
+        fn.AUClassifier.load(path)
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_images_that_were_trained_on_are_refused(
+    trained: tuple[fn.AUClassifier, fn.Samples, fn.Samples], tmp_path: Path, in_memory: bool
+) -> None:
+    _, train, test = trained
+
+    def without_subjects(samples: fn.Samples) -> fn.Samples:
+        images = [fn.read_image(path) for path in samples.paths] if in_memory else list(samples.paths)
+        return fn.Samples.from_arrays(images, samples.labels, label_names=LABELS)
+
+    detector = fn.AUClassifier(weights="demo", input_size=64, head_epochs=1, finetune_epochs=0, batch_size=32, progress=False)  # fmt: skip
+    with pytest.warns(UserWarning, match="subjects are not known"):
+        detector.fit(without_subjects(train))
+    detector.save(tmp_path / "model.safetensors")
+    for model in (detector, fn.AUClassifier.load(tmp_path / "model.safetensors")):
+        model.evaluate(without_subjects(test))
+        with pytest.raises(ValueError, match="5 images were trained on"):
+            model.evaluate(without_subjects(train[:5]))
+        model.evaluate(without_subjects(train[:5]), allow_training_subjects=True)
+
+
+def test_what_predictions_take(trained: tuple[fn.AUClassifier, fn.Samples, fn.Samples]) -> None:
+    detector, train, test = trained
+    paths = list(test.paths[:3])
+    wanted = detector.predict_proba(paths)
+    assert (detector.predict_proba([fn.read_image(path) for path in paths]) == wanted).all()
+    assert (detector.predict_proba(path for path in paths) == wanted).all()
+    frame = detector.predict_frame((path for path in paths), batch_size=2)
+    assert (frame[list(LABELS)].to_numpy() == wanted).all()
+    for call, message in (
+        (lambda: detector.predict_frame(paths[0]), "paths is one path"),
+        (lambda: detector.predict_frame([]), "paths: the list is empty"),
+        (lambda: detector.predict_frame(paths, batch_size=0), "batch_size is 0"),
+        (lambda: detector.predict_proba([np.zeros((4, 4), np.uint8)]), r"images\[0\] is a uint8 array of shape"),
+        (lambda: detector.predict_proba(np.zeros((0, 64, 64, 3), np.uint8)), "images: the list is empty"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    taken = fn.Samples.from_arrays(list(train.paths), train.labels, label_names=["AU04", "error", "AU25"])
+    with pytest.raises(ValueError, match="label 'error' has the name of a column"):
+        fn.AUClassifier(weights="demo").fit(taken)
+
+
+def test_decisions(trained: tuple[fn.AUClassifier, fn.Samples, fn.Samples], face_folder: Path) -> None:
+    detector, _, test = trained
+    paths = [*test.paths[:6], face_folder / "broken.jpg"]
+    frame = detector.predict_frame(paths, decisions=True)
+    columns = [f"{name}_c" for name in LABELS]
+    assert list(frame.columns) == ["input", "success", *LABELS, *columns, "error"]
+    assert (frame[columns].iloc[:6].to_numpy(bool) == detector.predict(paths[:6])).all()
+    assert frame[columns].iloc[6].isna().all()
+    assert set(frame["AU04_c"].dropna()) <= {0, 1}
+
+
+def test_the_warning_says_what_stands_in_for_a_threshold() -> None:
+    scores, nothing = np.array([[0.1, 0.2], [0.3, 0.4]]), np.zeros((2, 2))
+    with pytest.warns(fn.metrics.UndefinedScoreWarning, match=r"0\.5 is taken"):
+        assert (fn.metrics.fit_thresholds(scores, nothing, shrinkage=5.0) == 0.5).all()

@@ -147,6 +147,8 @@ def test_about_says_the_instruction_set_in_use(monkeypatch: pytest.MonkeyPatch) 
         used = facsnet.Network("mobilenet_v1", labels=["AU01"], width=0.25, input_size=32).instruction_set
         assert used == rung
         assert facsnet.about()["instruction set"].startswith(f"{used} (")
+    monkeypatch.setenv("FACS_CPU", "zzz")
+    assert facsnet.about()["instruction set"].startswith("none: FACS_CPU is 'zzz'")
 
 
 @pytest.mark.parametrize("order", [["numpy", "scipy.linalg", "facsnet"], ["facsnet", "numpy", "scipy.linalg"]])

@@ -228,7 +228,7 @@ def test_page_pictures_are_the_images(case, images, tmp_path):
     page = page_of(Report(**case, images=images), tmp_path / "report.html", faces=1, mistakes=0)
     row = _gallery.choose_faces(case["target"], None, 1)[0]
     found = np.asarray(image.open(io.BytesIO(base64.b64decode(page.links[-1].split(",")[1]))), np.float64)
-    wanted = fn.resize_image(fn.crop_image(images[row], 30, 30), 192, 192)
+    wanted = fn.resize_image(images[row], 192, 192)
     # JPEG of noise: a few grey levels on average; another image differs by dozens.
     assert np.abs(found - wanted).mean() < 12
 
@@ -270,15 +270,23 @@ def test_page_is_written_whole_or_not_at_all(case, tmp_path, monkeypatch):
     place.write_text("old")
 
     def fail(*_):
-        raise OSError("no space left")
+        raise OSError(28, "no space left")
 
     monkeypatch.setattr("facsnet.report.os.replace", fail)
     with pytest.raises(OSError, match="no space left"):
         Report(**case).save_html(place)
     assert place.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-    with pytest.raises(FileNotFoundError):
-        Report(**case).to_csv(tmp_path / "nowhere" / "scores.csv")
+    monkeypatch.undo()
+    missing, folder = tmp_path / "nowhere" / "scores.csv", tmp_path / "folder"
+    folder.mkdir()
+    with pytest.raises(FileNotFoundError) as caught:
+        Report(**case).to_csv(missing)
+    assert caught.value.filename == str(missing)
+    with pytest.raises(IsADirectoryError) as caught:
+        Report(**case).save_html(folder)
+    assert caught.value.filename == str(folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "report.html"]
 
 
 def test_faces_show_labels_and_subjects_whatever_was_predicted():

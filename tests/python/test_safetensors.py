@@ -174,6 +174,23 @@ def test_flipped_bits_are_found(tmp_path: Path) -> None:
             read_safetensors(path)
 
 
+def test_changed_metadata_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    write_safetensors(path, {"a": np.arange(3)}, {"note": "first", "other": "x"}, checksums=True)
+    data = path.read_bytes()
+    for old, new in ((b"first", b"fIrst"), (b'"note":"', b'"nota":"')):
+        path.write_bytes(data.replace(old, new, 1))
+        with pytest.raises(fn.FormatError, match="damaged"):
+            read_safetensors(path)
+
+
+def test_a_table_is_no_safetensors_file(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("image,subject,AU01\n1.png,S1,0\n")
+    with pytest.raises(fn.FormatError, match=r"labels\.csv: .*not a safetensors file"):
+        read_safetensors(path)
+
+
 def raw(path: Path, header: object, body: bytes = b"") -> None:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + body)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,9 @@ import pytest
 
 import facsnet as fn
 from facsnet import _core
+from facsnet._interrupts import Interrupts
 from facsnet.datasets import synthetic_faces
-from facsnet.loading import features_of, logits_of
+from facsnet.loading import Reader, features_of, logits_of
 
 LABELS = ("AU04", "AU25")
 
@@ -174,6 +177,173 @@ def test_interrupt_leaves_a_usable_model(faces: tuple[fn.Samples, fn.Samples]) -
     timer.cancel()
     assert history.interrupted and time.perf_counter() - start < 10
     assert np.isfinite(net.forward(valid.images)).all()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def press(monkeypatch: pytest.MonkeyPatch, where: object, name: str, *, at: int, times: int = 1) -> None:
+    """Ctrl-C in the middle of the call ``at`` of a function."""
+    real, calls = getattr(where, name), iter(range(1_000_000))
+
+    def pressed(*arguments: object, **options: object) -> object:
+        if next(calls) + 1 == at:
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(where, name, pressed)
+
+
+def auc(net: fn.Network, samples: fn.Samples) -> float:
+    return float(np.nanmean(fn.metrics.roc_auc(net.predict(samples.images), samples.labels)))
+
+
+AVERAGED = fn.Optimiser(average_decay=0.5)
+
+
+def test_ctrl_c_in_validation_keeps_the_best_weights(
+    faces: tuple[fn.Samples, fn.Samples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, valid = faces
+    press(monkeypatch, _core, "sigmoid", at=3)
+    net, history = fit(train, valid, [fn.Stage("all", 9, 1e-3, "all", optimiser=AVERAGED)])
+    monkeypatch.undo()
+    assert history.interrupted and len(history.rows) == 3
+    best = max(history.rows, key=lambda row: row["valid_roc_auc"])
+    assert history.notes[-1].endswith(f"the best weights so far, of stage 'all', epoch {best['epoch']}")
+    assert auc(net, valid) == pytest.approx(best["valid_roc_auc"], abs=1e-6)
+
+
+def test_ctrl_c_while_weights_are_put_back(
+    faces: tuple[fn.Samples, fn.Samples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, valid = faces
+    press(monkeypatch, fn.Network, "set_parameters", at=1)
+    net, history = fit(train, valid, [fn.Stage("head", 3, 1e-2)])
+    monkeypatch.undo()
+    assert history.interrupted and "interrupted after the last epoch" in history.notes
+    assert auc(net, valid) == pytest.approx(max(row["valid_roc_auc"] for row in history.rows), abs=1e-6)
+
+
+def test_a_second_ctrl_c_raises_once_the_weights_are_whole(
+    faces: tuple[fn.Samples, fn.Samples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, valid = faces
+    net = network()
+    stage = fn.Stage("all", 9, 1e-3, "all", optimiser=AVERAGED)
+    trainer = fn.Trainer(net, stages=[stage], batch_size=32, progress=False)
+    press(monkeypatch, _core, "sigmoid", at=2, times=2)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(train, valid)
+    monkeypatch.undo()
+    assert trainer.history_.interrupted
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    best = max(row["valid_roc_auc"] for row in trainer.history_.rows)
+    assert auc(net, valid) == pytest.approx(best, abs=1e-6)
+
+
+def test_ctrl_c_before_anything_was_chosen_says_so(
+    faces: tuple[fn.Samples, fn.Samples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    press(monkeypatch, np, "mean", at=1)
+    _, history = fit(faces[0], None, [fn.Stage("all", 50, 1e-4, "all")])
+    assert history.interrupted
+    assert "the weights of the last step, which no validation chose" in history.notes[-1]
+
+
+def test_handlers_of_others_stay(faces: tuple[fn.Samples, fn.Samples]) -> None:
+    seen: list[object] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
+    try:
+        own = signal.getsignal(signal.SIGINT)
+        with Interrupts() as interrupts:
+            assert signal.getsignal(signal.SIGINT) is own
+            signal.raise_signal(signal.SIGINT)
+        assert interrupts.count == 0 and len(seen) == 1
+    finally:
+        signal.signal(signal.SIGINT, before)
+    found: list[fn.History] = []
+    thread = threading.Thread(target=lambda: found.append(fit(*faces, [fn.Stage("head", 1, 1e-3)])[1]))
+    thread.start()
+    thread.join()
+    assert len(found[0].rows) == 1
+
+
+@pytest.mark.parametrize("optimiser", [fn.Optimiser(), AVERAGED])
+def test_a_diverging_stage_keeps_the_best_weights(
+    faces: tuple[fn.Samples, fn.Samples], optimiser: fn.Optimiser
+) -> None:
+    train, valid = faces
+    net = network()
+    head = fn.Stage("head", 2, 1e-3, optimiser=optimiser)
+    wild = fn.Schedule("step", factor=1e38, period=2)
+    stages = [head, fn.Stage("wild", 9, 1e-3, "all", wild, optimiser=optimiser)]
+    trainer = fn.Trainer(net, stages=stages, batch_size=32, progress=False)
+    with pytest.raises(ValueError, match="not finite") as caught:
+        trainer.fit(train, valid)
+    rows = [row for row in trainer.history_.rows if row["stage"] == "wild"]
+    assert 2 <= len(rows) < 9 and set(trainer.history_.best) == {"head", "wild"}
+    best = next(row for row in rows if row["epoch"] == trainer.history_.best["wild"])
+    assert auc(net, valid) == pytest.approx(best["valid_roc_auc"], abs=1e-6)
+    assert f"of stage 'wild', epoch {best['epoch']}" in caught.value.__notes__[0]
+
+
+def test_a_stage_that_fails_at_once_leaves_what_it_began_with(faces: tuple[fn.Samples, fn.Samples]) -> None:
+    train, valid = faces
+    net = network()
+    stages = [fn.Stage("head", 2, 1e-3), fn.Stage("wild", 2, 1e38, "all", statistics="stored")]
+    trainer = fn.Trainer(net, stages=stages, batch_size=32, progress=False)
+    with pytest.raises(ValueError, match="not finite") as caught:
+        trainer.fit(train, valid)
+    assert "of stage 'head'" in caught.value.__notes__[0]
+    assert auc(net, valid) == pytest.approx(max(r["valid_roc_auc"] for r in trainer.history_.rows), abs=1e-6)
+
+
+def test_undefined_scores_are_named_once(faces: tuple[fn.Samples, fn.Samples]) -> None:
+    train, valid = faces
+    labels = np.array(valid.labels)
+    labels[:, 0] = 0
+    never = fn.Samples.from_arrays(valid.images, labels, label_names=LABELS, subject=list(valid.subjects))
+    _, history = fit(train, never, [fn.Stage("head", 2, 1e-3)])
+    assert [n for n in history.notes if "AU04" in n] == [
+        "head: AU04 left out of the validation scores: no positive in the validation part"
+    ]
+    labels[:, 0] = 1
+    always = fn.Samples.from_arrays(valid.images, labels, label_names=LABELS, subject=list(valid.subjects))
+    _, history = fit(train, always, [fn.Stage("head", 1, 1e-3)])
+    assert "head: AU04 left out of the validation's ROC AUC: no negative in the validation part" in history.notes
+    labels[:, 1] = np.nan
+    nothing = fn.Samples.from_arrays(valid.images, labels, label_names=LABELS, subject=list(valid.subjects))
+    with pytest.warns(UserWarning, match="roc_auc is undefined for every label"):
+        fit(train, nothing, [fn.Stage("head", 1, 1e-3)])
+    with pytest.raises(ValueError, match="roc_auc is undefined for all its labels"):
+        fit(train, nothing, [fn.Stage("head", 1, 1e-3, patience=2)])
+
+
+def test_a_head_on_varied_images_is_noted(faces: tuple[fn.Samples, fn.Samples]) -> None:
+    _, history = fit(*faces, [fn.Stage("head", 1, 1e-3, augmentation=fn.Augmentation.varied())])
+    assert any("backbone runs in every epoch" in note for note in history.notes)
+
+
+def test_the_first_step_of_a_warmup_counts(faces: tuple[fn.Samples, fn.Samples]) -> None:
+    train = faces[0]
+    stage = fn.Stage("head", 2, 1e-3, schedule=fn.Schedule(warmup=2))
+    _, history = fit(train, None, [stage], batch_size=len(train))
+    assert [row["rate"] for row in history.rows] == pytest.approx([0.25e-3, 0.75e-3])
+
+
+def test_block_rates_of_two_stages(faces: tuple[fn.Samples, fn.Samples]) -> None:
+    stages = fn.two_stage(head_epochs=1, finetune_epochs=1, block_rates={"stem": 0.0})
+    assert [dict(stage.block_rates) for stage in stages] == [{}, {"stem": 0.0}]
+    net, _ = fit(*faces, list(stages))
+    stem = next(row[0] for row in net._core.parameter_rows() if row[2] == "stem" and row[0].endswith("weight"))
+    assert (net.parameters()[stem] == network().parameters()[stem]).all()
+
+
+def test_bars_are_shown_where_asked_for(
+    faces: tuple[fn.Samples, fn.Samples], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(*faces, [fn.Stage("head", 1, 1e-3)], progress=True)
+    assert "head: validation features" in capsys.readouterr().err
 
 
 def test_features_and_logits_of_files(faces: tuple[fn.Samples, fn.Samples], tmp_path: Path) -> None:
@@ -187,7 +357,11 @@ def test_features_and_logits_of_files(faces: tuple[fn.Samples, fn.Samples], tmp_
     files = fn.Samples.from_arrays(paths, train.labels, label_names=LABELS)
     net = network()
     assert (features_of(net, files) == features_of(net, train)).all()
-    mirrored = logits_of(net, files, flip=True)
+    reader = Reader(net, files)
+    assert (reader.logits() == logits_of(net, train)).all()
+    mirrored = reader.logits(flip=True)
+    assert (mirrored == logits_of(net, files, flip=True)).all()
+    assert reader.loader.statistics()["decoded"] == 0, "the second pass takes what the first one kept"
     np.testing.assert_allclose(
         mirrored, net.forward(np.ascontiguousarray(np.asarray(train.images)[:, :, ::-1])), atol=1e-5
     )
@@ -212,6 +386,35 @@ def test_refusals(faces: tuple[fn.Samples, fn.Samples]) -> None:
         fit(train, valid, [fn.Stage("x", 1, 1e-3, block_rates={"nobody": 2.0})])
     with pytest.raises(ValueError, match="loss is 'mse'"):
         fit(train, valid, stages, loss="mse")
+    for options, message in (({"seed": -1}, "seed is -1"), ({"workers": 0}, "workers is 0"), ({"batch_size": 0}, "batch_size is 0")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            fit(train, valid, stages, **options)
+    with pytest.raises(ValueError, match=r"batch_size is 1: .* stage 'head' wants more"):
+        fit(train, valid, stages, batch_size=1)
+    with pytest.raises(ValueError, match="of 3 training samples a batch has only one"):
+        fit(train[:3], None, stages, batch_size=2)
+    fit(train[:3], None, [fn.Stage("x", 1, 1e-3, statistics="stored")], batch_size=2)
+    for stage in (fn.Stage("x", 1, 1e-3, patience=2), fn.Stage("x", 1, 1e-3, schedule=fn.Schedule("plateau"))):
+        with pytest.raises(ValueError, match="there is no validation part"):
+            fit(train, None, [stage])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: fn.Stage("x", 1, 1e-3, block_rates={"stem": -1.0}), "block_rates has -1.0 for 'stem'"),
+        (lambda: fn.Stage("x", 1, 1e-3, block_rates={"stem": float("nan")}), "block_rates has nan for 'stem'"),
+        (lambda: fn.Stage("x", 2, 1e-3, schedule=fn.Schedule(warmup=3)), "warmup is 3 epochs, the stage has 2"),
+        (lambda: fn.Schedule(warmup=-1), "warmup is -1"),
+        (lambda: fn.Schedule("step", period=0), "period is 0"),
+        (lambda: fn.Schedule("cosine", factor=float("nan")), "factor is nan"),
+        (lambda: fn.Optimiser(betas=(0.9,)), "betas are"),
+        (lambda: fn.Optimiser(betas=(0.9, 1.0)), "betas are"),
+    ],
+)
+def test_rows_are_checked(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make()
 
 
 def test_an_exploding_step_is_not_taken(faces: tuple[fn.Samples, fn.Samples]) -> None:
