@@ -11,7 +11,7 @@ CTEST := $(MAKE) --no-print-directory -f tests/c/tests.mk
 
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help build test demo ctest pytest lint format asan fuzz bench clean bootstrap steps
+.PHONY: help build test demo pictures ctest pytest lint format asan fuzz bench clean bootstrap steps
 help:
 	@echo "make demo     install what is missing, build, train on drawn faces, write demo-report/"
 	@echo "make test     install what is missing, build, run all tests and checks"
@@ -24,6 +24,7 @@ help:
 	@echo "make asan     C tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make fuzz     fuzzers, FUZZ_SECONDS=$(FUZZ_SECONDS) each (needs clang)"
 	@echo "make bench    compare with PyTorch (needs the extra bench)"
+	@echo "make pictures make the pictures of the README again"
 	@echo "make clean    remove what was built"
 
 # --- a bare checkout
@@ -49,6 +50,10 @@ build: bootstrap .venv/.facsnet
 
 demo: build
 	$(VENV)/facsnet demo
+
+pictures: demo
+	cp demo-report/pr.png docs/images/pr.png
+	$(VENV)/python tools/draw_faces.py
 
 test: build .venv/.facsnet-test
 	@$(MAKE) --no-print-directory steps PYTHON=$(VENV)/python

@@ -1,4 +1,4 @@
-"""The job of benchmarks/ckplus.py written in PyTorch, fold by fold: what the same setting gives there.
+"""The job of `benchmarks/ckplus.py --setting torch` in PyTorch, fold by fold: what the same setting gives there.
 
 Same weights, parts, batches, rates and epochs, flips, loss; epoch and thresholds from the inner part.
 """

@@ -34,16 +34,23 @@ def probabilities(network: fn.Network, samples: fn.Samples, *, flip_average: boo
     return _core.sigmoid(logits)
 
 
-def score(network: fn.Network, valid: fn.Samples, test: fn.Samples, *, flip_average: bool) -> dict[str, np.ndarray]:
-    """Per label on the test part: AUC, average precision, F1 at 0.5 and at thresholds fitted on the validation part."""
-    thresholds = fn.metrics.fit_thresholds(probabilities(network, valid, flip_average=flip_average), valid.labels)
+def score(
+    network: fn.Network, valid: fn.Samples, test: fn.Samples, *, flip_average: bool, shrinkage: float = 0.0
+) -> dict[str, np.ndarray]:
+    """Per label on the test part: AUC, average precision, accuracy and F1 at 0.5, F1 at thresholds fitted on valid.
+
+    The logits of the plain and the mirrored image are averaged where asked for; shrinkage is that of
+    `metrics.fit_thresholds`.
+    """
+    fitted_on = probabilities(network, valid, flip_average=flip_average)
+    thresholds = fn.metrics.fit_thresholds(fitted_on, valid.labels, shrinkage=shrinkage)
     scores = probabilities(network, test, flip_average=flip_average)
     return {
         "roc_auc": fn.metrics.roc_auc(scores, test.labels),
         "average_precision": fn.metrics.average_precision(scores, test.labels),
         "f1": fn.metrics.f1(scores, test.labels, threshold=0.5),
         "f1_fitted": fn.metrics.f1(scores, test.labels, threshold=thresholds),
-        "accuracy": fn.metrics.accuracy(scores, test.labels, threshold=thresholds),
+        "accuracy": fn.metrics.accuracy(scores, test.labels, threshold=0.5),
     }
 
 
@@ -79,8 +86,5 @@ def common_options(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--losses", nargs="+", default=["bce", "pr", "lsep"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--threads", type=int)
-    parser.add_argument(
-        "--flip-average", action="store_true", help="average the logits of the plain and the mirrored image"
-    )
     parser.add_argument("--json", type=Path, help="also write the results here")
     return parser
