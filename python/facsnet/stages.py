@@ -236,8 +236,8 @@ def two_stage(
 
     Notes
     -----
-    The defaults of augmentation and schedule were chosen on the inner parts of CK+: beside flips at a
-    constant rate they gain 2 points of AUC and 4 of average precision.
+    The defaults of augmentation and schedule were chosen on the inner parts of CK+: at a rate of
+    3e-4 they gain 2 points of AUC and 4 of average precision over flips at a constant 1e-4.
     """
     optimiser = optimiser or Optimiser()
     head = Stage(
