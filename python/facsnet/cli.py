@@ -237,8 +237,8 @@ def _demo(options: argparse.Namespace) -> None:
         weights="demo",
         loss="pr",
         head_epochs=20,
-        finetune_epochs=3,
-        finetune_rate=1e-3,
+        finetune_epochs=15,
+        finetune_rate=2e-3,
         random_state=options.seed,
         threads=options.threads,
     )
