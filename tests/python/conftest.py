@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,14 @@ import pytest
 
 import facsnet as fn
 from facsnet.datasets import synthetic_faces
+
+
+@pytest.fixture(autouse=True)
+def _usual_ctrl_c() -> Iterator[None]:
+    """Python's own handler of SIGINT, which a run in the background of a shell does not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
