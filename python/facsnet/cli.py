@@ -18,7 +18,7 @@ from facsnet.estimator import AUClassifier
 from facsnet.losses import Loss
 from facsnet.report import Report
 from facsnet.samples import Samples
-from facsnet.stages import Augmentation, Optimiser, Schedule, Stage, two_stage
+from facsnet.stages import Augmentation, Optimiser, Schedule, Stage, two_stage, usual_warmup
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -252,7 +252,7 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _stages(options: argparse.Namespace) -> Sequence[Stage]:
-    warmup = min(1.0, options.finetune_epochs / 10) if options.warmup is None else options.warmup
+    warmup = usual_warmup(options.finetune_epochs) if options.warmup is None else options.warmup
     return two_stage(
         head_epochs=options.head_epochs,
         finetune_epochs=options.finetune_epochs,

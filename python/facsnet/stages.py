@@ -193,6 +193,11 @@ class Stage:
                 )
 
 
+def usual_warmup(epochs: int) -> float:
+    """Epochs over which fine-tuning's rate rises by default: a tenth of them, at most one."""
+    return min(1.0, epochs / 10)
+
+
 def two_stage(
     *,
     head_epochs: int = 10,
@@ -254,7 +259,7 @@ def two_stage(
         finetune_epochs,
         finetune_rate,
         unfreeze,
-        schedule or Schedule("cosine", warmup=min(1.0, finetune_epochs / 10)),
+        schedule or Schedule("cosine", warmup=usual_warmup(finetune_epochs)),
         statistics,
         augmentation=augmentation or Augmentation.varied(),
         optimiser=optimiser,

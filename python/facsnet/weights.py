@@ -17,7 +17,7 @@ import numpy.typing as npt
 from facsnet import _core
 from facsnet._dialects import Dialect, Parameter, dialect_named, dialects_of
 from facsnet._keras_file import ordered_layers, read_keras
-from facsnet._safetensors import read_safetensors
+from facsnet._safetensors import _open_without_waiting, read_safetensors
 from facsnet._torch_file import read_torch
 from facsnet.config import IMAGENET, NetworkConfig, Preprocessing
 
@@ -90,7 +90,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         It is HDF5, and h5py is not installed.
     """
     name = os.fspath(path)
-    with open(path, "rb", opener=lambda p, flags: os.open(p, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+    with open(path, "rb", opener=_open_without_waiting) as file:
         start = file.read(9)
     # safetensors begin with a length below 2^27, whose low bytes may be anything, and JSON
     is_safetensors = start[4:] == b"\0\0\0\0{"
