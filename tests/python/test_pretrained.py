@@ -98,8 +98,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if status < 300 and self.server.cuts:
             body = body[: self.server.cuts.pop(0)]
+        self.server.sent += len(body)  # before the client can see the last byte and look
         self.wfile.write(body)
-        self.server.sent += len(body)
 
     def log_message(self, *_: object) -> None:
         return None
