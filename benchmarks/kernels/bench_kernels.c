@@ -128,31 +128,60 @@ typedef struct bench {
     float *vector[6]; /* (co) each */
 } bench;
 
-static const facs_clamp RELU6 = {0, 6};
+static const facs_clamp RELU6 = {0, 6}, NO_CLAMP = {-INFINITY, INFINITY};
 
 static void dense_fwd(bench *b)
 {
-    b->k.conv_fwd(&b->ctx, &b->g, &b->y, &b->x, b->packed, b->vector[0], RELU6);
+    b->k.conv_fwd(&b->ctx, &b->g, &b->y, &b->x, NULL, b->packed, b->vector[0], RELU6, NULL);
 }
 static void dense_bwd_x(bench *b)
 {
-    b->k.conv_bwd_x(&b->ctx, &b->g, &b->dx, &b->dy, b->packed_bwd, 0);
+    b->k.conv_bwd_x(&b->ctx, &b->g, &b->dx, &b->x, NULL, &b->dy, NULL, b->packed_bwd, 0);
 }
 static void dense_bwd_w(bench *b)
 {
-    b->k.conv_bwd_w(&b->ctx, &b->g, b->dw, &b->x, &b->dy);
+    b->k.conv_bwd_w(&b->ctx, &b->g, b->dw, &b->x, NULL, &b->dy, NULL);
 }
 static void dw_fwd(bench *b)
 {
-    b->k.dwconv_fwd(&b->ctx, &b->g, &b->y, &b->x, b->packed, b->vector[0], RELU6);
+    b->k.dwconv_fwd(&b->ctx, &b->g, &b->y, &b->x, NULL, b->packed, b->vector[0], RELU6, NULL);
 }
-static void dw_bwd_x(bench *b)
+static void dw_bwd(bench *b)
 {
-    b->k.dwconv_bwd_x(&b->ctx, &b->g, &b->dx, &b->dy, b->packed, 0);
+    b->k.dwconv_bwd(&b->ctx, &b->g, &b->dx, b->dw, &b->x, NULL, &b->dy, NULL, b->packed, 0);
 }
-static void dw_bwd_w(bench *b)
+/* The same with the BatchNorms of the neighbours, as in training. */
+static facs_norm norm_of(const bench *b)
 {
-    b->k.dwconv_bwd_w(&b->ctx, &b->g, b->dw, &b->x, &b->dy);
+    return (facs_norm){b->vector[0], b->vector[1], b->vector[2],
+                       RELU6,        b->vector[4], b->vector[5]};
+}
+static void dense_fwd_normed(bench *b)
+{
+    const facs_norm norm = norm_of(b);
+    const facs_moments moments = {b->vector[4], b->vector[5]};
+    b->k.conv_fwd(&b->ctx, &b->g, &b->y, &b->x, &norm, b->packed, NULL, NO_CLAMP, &moments);
+}
+static void dense_bwd_normed(bench *b)
+{
+    const facs_norm norm = norm_of(b);
+    const facs_correction correction = {&b->y, b->vector[2], b->vector[3]};
+    b->k.conv_bwd_x(&b->ctx, &b->g, &b->dx, &b->x, &norm, &b->dy, &correction, b->packed_bwd,
+                    0);
+    b->k.conv_bwd_w(&b->ctx, &b->g, b->dw, &b->x, &norm, &b->dy, NULL);
+}
+static void dw_fwd_normed(bench *b)
+{
+    const facs_norm norm = norm_of(b);
+    const facs_moments moments = {b->vector[4], b->vector[5]};
+    b->k.dwconv_fwd(&b->ctx, &b->g, &b->y, &b->x, &norm, b->packed, NULL, NO_CLAMP, &moments);
+}
+static void dw_bwd_normed(bench *b)
+{
+    const facs_norm norm = norm_of(b);
+    const facs_correction correction = {&b->y, b->vector[2], b->vector[3]};
+    b->k.dwconv_bwd(&b->ctx, &b->g, &b->dx, b->dw, &b->x, &norm, &b->dy, &correction, b->packed,
+                    0);
 }
 static void bn_stats(bench *b)
 {
@@ -162,30 +191,32 @@ static void affine(bench *b)
 {
     b->k.affine_fwd(&b->ctx, &b->dy, &b->y, b->vector[0], b->vector[1], RELU6);
 }
-static void bn_sums(bench *b)
+static void norm_bwd(bench *b)
 {
-    b->k.batchnorm_bwd_sums(&b->ctx, b->vector[4], b->vector[5], &b->dy, &b->y, b->vector[0],
-                            b->vector[1], b->vector[2], b->vector[3], 1e-3f, RELU6);
-}
-static void bn_bwd_x(bench *b)
-{
-    b->k.batchnorm_bwd_x(&b->ctx, &b->dy, &b->dy, &b->y, b->vector[0], b->vector[1],
-                         b->vector[2], b->vector[3], RELU6, 0);
+    const facs_norm norm = norm_of(b);
+    b->k.norm_bwd(&b->ctx, &b->dy, &b->y, &norm, &b->dy, 0);
 }
 
 typedef struct row {
     const char *name;
     void (*run)(bench *b);
-    int depthwise, dense; /* the layers it belongs to */
+    int depthwise, dense; /* how many products it makes for the layers; 0: not one of theirs */
     int x, y;             /* how often it moves a tensor of x's, of y's size */
 } row;
 
 static const row rows[] = {
-    {"conv_fwd", dense_fwd, 0, 1, 1, 1},         {"conv_bwd_x", dense_bwd_x, 0, 1, 1, 1},
-    {"conv_bwd_w", dense_bwd_w, 0, 1, 1, 1},     {"dwconv_fwd", dw_fwd, 1, 0, 1, 1},
-    {"dwconv_bwd_x", dw_bwd_x, 1, 0, 1, 1},      {"dwconv_bwd_w", dw_bwd_w, 1, 0, 1, 1},
-    {"batchnorm_stats", bn_stats, 1, 1, 0, 1},   {"affine_fwd", affine, 1, 1, 0, 2},
-    {"batchnorm_bwd_sums", bn_sums, 1, 1, 0, 2}, {"batchnorm_bwd_x", bn_bwd_x, 1, 1, 0, 3},
+    {"conv_fwd", dense_fwd, 0, 1, 1, 1},
+    {"conv_bwd_x", dense_bwd_x, 0, 1, 1, 1},
+    {"conv_bwd_w", dense_bwd_w, 0, 1, 1, 1},
+    {"conv_fwd, normed", dense_fwd_normed, 0, 1, 1, 1},
+    {"conv_bwd, normed", dense_bwd_normed, 0, 2, 4, 5},
+    {"dwconv_fwd", dw_fwd, 1, 0, 1, 1},
+    {"dwconv_bwd", dw_bwd, 2, 0, 2, 1},
+    {"dwconv_fwd, normed", dw_fwd_normed, 1, 0, 1, 1},
+    {"dwconv_bwd, normed", dw_bwd_normed, 2, 0, 2, 2},
+    {"batchnorm_stats", bn_stats, 1, 1, 0, 1},
+    {"affine_fwd", affine, 1, 1, 0, 2},
+    {"norm_bwd", norm_bwd, 1, 1, 0, 3},
 };
 
 static float *slab(int64_t count)
@@ -228,7 +259,7 @@ static void bench_open(bench *b, const layer *l, int64_t n)
         b->k.dwconv_pack(b->packed, g, b->w, NULL);
     else
         b->k.conv_pack(b->packed, g, b->w, NULL), b->k.conv_pack_bwd(b->packed_bwd, g, b->w);
-    for (int i = 0; i < 6; i++) b->vector[i] = slab(co);
+    for (int i = 0; i < 6; i++) b->vector[i] = slab(co > l->ci ? co : l->ci);
 }
 
 static void bench_close(bench *b)
@@ -256,7 +287,7 @@ static void bench_row(bench *b, const row *r, copy_block *copy, const layer *l)
     const facs_conv *g = &b->g;
     const int depthwise = l->co == 0;
     const double flops = 2.0 * (double)facs_tensor_pixels(&b->y) * g->co * g->kh * g->kw *
-                         (depthwise ? 1 : g->ci);
+                         (depthwise ? r->depthwise : r->dense * (double)g->ci);
     const double bytes = 4.0 * ((double)r->x * (double)facs_tensor_pixels(&b->x) * g->ci +
                                 (double)r->y * (double)facs_tensor_pixels(&b->y) * g->co);
     double times[ROUNDS], parts[ROUNDS], copies[ROUNDS];

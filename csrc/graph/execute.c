@@ -1,3 +1,4 @@
+#include "core/clock.h"
 #include "core/threads.h"
 #include "graph/plan_internal.h"
 
@@ -34,6 +35,30 @@ static facs_tensor tensor_of(const run *r, const facs_plan_node *p, facs_view vi
                          .stride = view.stride};
 }
 
+static facs_statistics statistics_of(const facs_plan *plan, facs_view view)
+{
+    const facs_buffer *b = &plan->buffers[view.buffer];
+    facs_real *vectors = (facs_real *)(plan->arena + b->statistics) + view.channel;
+    if (!b->counted) return (facs_statistics){0};
+    return (facs_statistics){.mean = vectors,
+                             .variance = vectors + b->stride,
+                             .slope = b->corrected ? vectors + 2 * b->stride : NULL,
+                             .offset = b->corrected ? vectors + 3 * b->stride : NULL};
+}
+
+static facs_call call_of(const run *r, int i);
+
+/* What readers of a BatchNorm that they apply do to its input. */
+static facs_norm norm_of(const run *r, int i)
+{
+    const facs_plan_node *p = &r->plan->nodes[i];
+    if (!p->applied) return (facs_norm){0};
+    const facs_call call = call_of(r, i);
+    facs_norm norm = facs_op_get(p->node.op)->op->norm(&call);
+    if (!p->needs_gradient) norm.sum = norm.weighted = NULL;
+    return norm;
+}
+
 static facs_call call_of(const run *r, int i)
 {
     const facs_plan *plan = r->plan;
@@ -42,14 +67,18 @@ static facs_call call_of(const run *r, int i)
                       .context = {.threads = r->threads, .scratch = lane_scratch(r)},
                       .node = &p->node,
                       .mode = p->mode,
-                      .y = tensor_of(r, p, p->value),
+                      .y = p->applied ? (facs_tensor){0} : tensor_of(r, p, p->value),
                       .state = plan->arena + p->state,
                       .seed = plan->seed,
                       .step = plan->step};
     for (int j = 0; j < facs_op_get(p->node.op)->inputs; j++) {
         const facs_plan_node *x = &plan->nodes[p->node.input[j]];
         call.x[j] = tensor_of(r, x, x->value);
+        call.norm[j] = norm_of(r, p->node.input[j]);
+        if (j == 0) call.x_statistics = statistics_of(plan, x->value);
     }
+    if (facs_plan_is_counted(plan, i)) call.statistics = statistics_of(plan, p->value);
+    if (!facs_plan_is_corrected(plan, i)) call.statistics.slope = NULL;
     for (int slot = 0; slot < FACS_MAX_PARAMETERS; slot++) {
         if (p->node.parameter[slot] < 0) continue;
         const facs_parameter *parameter = &plan->parameters[p->node.parameter[slot]];
@@ -77,11 +106,26 @@ void facs_plan_prepare(facs_plan *plan)
     facs_parallel(plan->options.threads, plan->count, prepare_node, &r);
 }
 
+/* Adds what has passed since `start` to an entry of the profile, where there is one. */
+static double lap(const run *r, int entry, double start)
+{
+    if (!r->plan->profile) return 0;
+    const double now = facs_clock_seconds();
+    if (entry >= 0) r->plan->profile[entry] += now - start;
+    return now;
+}
+
 static void forward(const run *r)
 {
+    double time = lap(r, -1, 0);
     for (int i = 0; i < r->plan->count; i++) {
         const facs_call call = call_of(r, i);
-        facs_op_get(r->plan->nodes[i].node.op)->op->forward(&call);
+        const facs_op_row *row = facs_op_get(call.node->op);
+        row->op->forward(&call);
+        if (call.statistics.mean && !row->moments)
+            call.kernels->batchnorm_stats(&call.context, call.statistics.mean,
+                                          call.statistics.variance, &call.y);
+        time = lap(r, i, time);
     }
 }
 
@@ -109,7 +153,18 @@ static void replay(const run *r, int step)
 static void clear_gradient(const run *r, const facs_plan_node *x)
 {
     const facs_buffer *b = &r->plan->buffers[x->gradient.buffer];
-    memset(lane_buffers(r) + b->offset, 0, b->bytes);
+    r->plan->kernels->zero((facs_real *)(lane_buffers(r) + b->offset),
+                           (int64_t)(b->bytes / sizeof(facs_real)));
+}
+
+static void clear_corrections(const facs_plan *plan)
+{
+    for (int i = 0; i < plan->buffer_count; i++) {
+        const facs_buffer *b = &plan->buffers[i];
+        if (b->corrected)
+            plan->kernels->zero((facs_real *)(plan->arena + b->statistics) + 2 * b->stride,
+                                2 * (int64_t)b->stride);
+    }
 }
 
 static void backward_node(const run *r, int i)
@@ -119,7 +174,7 @@ static void backward_node(const run *r, int i)
     const facs_op_row *row = facs_op_get(p->node.op);
     facs_call call = call_of(r, i);
 
-    call.dy = tensor_of(r, p, p->gradient);
+    if (!p->applied) call.dy = tensor_of(r, p, p->gradient);
     for (int j = 0; j < row->inputs; j++) {
         const facs_plan_node *x = &plan->nodes[p->node.input[j]];
         if (x->replayed.buffer >= 0) call.x[j] = tensor_of(r, x, x->replayed);
@@ -127,16 +182,23 @@ static void backward_node(const run *r, int i)
         call.accumulate[j] = p->accumulate[j];
         if (p->clear[j]) clear_gradient(r, x);
     }
+    if (call.statistics.slope && !row->moments) {
+        const facs_correction due = {&call.y, call.statistics.slope, call.statistics.offset};
+        call.kernels->correct(&call.context, &call.dy, &due);
+    }
     row->op->backward(&call);
 }
 
 void facs_plan_backward(facs_plan *plan)
 {
     const run r = {plan, 0, plan->options.threads, plan->images};
+    double time = lap(&r, -1, 0);
+    clear_corrections(plan);
     for (int i = plan->count - 1; i >= 0; i--) {
         if (!plan->nodes[i].needs_gradient) continue;
         replay(&r, facs_plan_backward_step(plan, i));
         backward_node(&r, i);
+        time = lap(&r, plan->count + i, time);
     }
     plan->images = 0; /* gradients lie where values were */
 }

@@ -1,7 +1,22 @@
 #include "core/memory.h"
 #include "graph/plan_internal.h"
 
-/* States one behind the other from offset 0, and the largest scratch of a node. */
+/* Scratch for the statistics of node i, where its op does not take them itself. */
+static size_t statistics_scratch(const facs_plan *plan, int i, int threads)
+{
+    const facs_plan_node *p = &plan->nodes[i];
+    const facs_shape s = p->node.shape;
+    if (!facs_plan_is_counted(plan, i) || facs_op_get(p->node.op)->moments) return 0;
+    return plan->kernels->reduce_scratch(s.c, plan->options.batch * s.h * s.w, threads);
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* States one behind the other from offset 0, then statistics; and the largest scratch of a
+ * node. */
 static facs_demand demand_of(facs_plan *plan, int threads)
 {
     facs_demand all = {0};
@@ -9,12 +24,19 @@ static facs_demand demand_of(facs_plan *plan, int threads)
     for (int i = 0; i < plan->count; i++) {
         facs_plan_node *p = &plan->nodes[i];
         const facs_op *op = facs_op_get(p->node.op)->op;
+        all.scratch = larger(all.scratch, statistics_scratch(plan, i, threads));
         if (!op->demand) continue;
         const facs_demand wanted =
             op->demand(plan->kernels, &p->node, p->mode, plan->options.batch, threads);
         p->state = all.state;
         all.state += facs_align(wanted.state);
-        all.scratch = wanted.scratch > all.scratch ? wanted.scratch : all.scratch;
+        all.scratch = larger(all.scratch, wanted.scratch);
+    }
+    for (int i = 0; i < plan->buffer_count; i++) {
+        facs_buffer *b = &plan->buffers[i];
+        if (!b->counted) continue;
+        b->statistics = all.state;
+        all.state += facs_align(4 * (size_t)b->stride * sizeof(facs_real));
     }
     return all;
 }
@@ -130,6 +152,21 @@ void facs_plan_bind(facs_plan *plan, facs_real *parameters, facs_real *gradients
 size_t facs_plan_bytes(const facs_plan *plan)
 {
     return plan->arena_bytes;
+}
+
+int facs_plan_count(const facs_plan *plan)
+{
+    return plan->count;
+}
+
+const facs_node *facs_plan_node_at(const facs_plan *plan, int i)
+{
+    return &plan->nodes[i].node;
+}
+
+void facs_plan_profile(facs_plan *plan, double *seconds)
+{
+    plan->profile = seconds;
 }
 
 const facs_plan_options *facs_plan_get_options(const facs_plan *plan)

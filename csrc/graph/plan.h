@@ -69,6 +69,15 @@ facs_tensor facs_plan_gradient(const facs_plan *plan, int node, int64_t n);
 int64_t facs_plan_images(const facs_plan *plan);
 
 size_t facs_plan_bytes(const facs_plan *plan);
+
+/* A plan's nodes are those of the graph that fusion left. */
+int facs_plan_count(const facs_plan *plan);
+const facs_node *facs_plan_node_at(const facs_plan *plan, int i);
+
+/* From here on forward and backward add the seconds of node i to seconds[i] and to
+ * seconds[count + i]; what is computed again for backward counts there. Borrowed; NULL ends
+ * it. Not for inference in several lanes. */
+void facs_plan_profile(facs_plan *plan, double *seconds);
 const facs_plan_options *facs_plan_get_options(const facs_plan *plan);
 
 #endif

@@ -10,6 +10,10 @@
 typedef struct facs_buffer {
     size_t bytes, offset;
     int begin, end;
+    int stride;        /* channels to a pixel */
+    int counted;       /* a BatchNorm takes batch statistics of what lies here */
+    int corrected;     /* ... which give the gradient a correction */
+    size_t statistics; /* offset of the four vectors of facs_statistics in the arena */
 } facs_buffer;
 
 /* A slice of channels of a buffer. */
@@ -23,6 +27,7 @@ typedef struct facs_plan_node {
     int source;    /* index in the graph */
     int consumers; /* plan nodes that read the value */
     int needs_gradient;
+    int applied; /* a BatchNorm that its readers apply: its views are those of its input */
     facs_view value, replayed, gradient;
     int replay_step; /* backward step before which the value is replayed, or -1 */
     int accumulate[FACS_MAX_INPUTS];
@@ -49,12 +54,18 @@ struct facs_plan {
     int64_t images; /* of the last forward */
     uint64_t seed;
     uint32_t step;
+    double *profile; /* see facs_plan_profile */
 };
 
 /* Fills nodes, count and where: range, fusion, modes. */
 facs_status facs_plan_lower(facs_plan *plan, const facs_graph *graph);
 
-/* Fills needs_gradient, views, buffers with lifetimes, accumulate and clear. */
+/* Whether node i takes the batch statistics of its own value, or has the gradient of it
+ * corrected: it wrote what lies in a buffer that a BatchNorm counts. */
+int facs_plan_is_counted(const facs_plan *plan, int i);
+int facs_plan_is_corrected(const facs_plan *plan, int i);
+
+/* Fills needs_gradient, applied, views, buffers with lifetimes, accumulate and clear. */
 facs_status facs_plan_trace(facs_plan *plan);
 
 /* Places buffers so that no two that live at once overlap; returns the bytes needed. */

@@ -30,6 +30,28 @@ static void find_gradients(facs_plan *plan)
     }
 }
 
+/* Whether every reader of node i takes a norm. */
+static int readers_take_norm(const facs_plan *plan, int i)
+{
+    for (int k = i + 1; k < plan->count; k++) {
+        const facs_plan_node *p = &plan->nodes[k];
+        const facs_op *op = row_of(p)->op;
+        for (int j = 0; j < row_of(p)->inputs; j++)
+            if (p->node.input[j] == i && (!op->takes_norm || !op->takes_norm(&p->node)))
+                return 0;
+    }
+    return 1;
+}
+
+static void find_applied(facs_plan *plan)
+{
+    for (int i = 0; i + 1 < plan->count; i++) {
+        facs_plan_node *p = &plan->nodes[i];
+        const int kept = plan->options.keep && p->needs_gradient;
+        p->applied = row_of(p)->op->norm && p->consumers && !kept && readers_take_norm(plan, i);
+    }
+}
+
 static int is_input(const facs_plan_node *p)
 {
     return p->node.op == FACS_OP_INPUT;
@@ -45,7 +67,7 @@ static int is_whole(const facs_plan_node *p)
 static int is_replayable(const facs_plan *plan, int i)
 {
     const facs_plan_node *p = &plan->nodes[i];
-    return !plan->options.keep && row_of(p)->op->replay && p->needs_gradient &&
+    return !plan->options.keep && !p->applied && row_of(p)->op->replay && p->needs_gradient &&
            p->mode != FACS_MODE_INFER && i + 1 < plan->count && is_whole(p) &&
            !row_of(&plan->nodes[p->node.input[0]])->op->replay;
 }
@@ -57,8 +79,10 @@ static int new_buffer(facs_plan *plan, int i, int stride)
     facs_buffer *b = &plan->buffers[plan->buffer_count];
     const size_t numbers =
         (size_t)plan->options.batch * (size_t)s.h * (size_t)s.w * (size_t)stride;
-    *b = (facs_buffer){
-        .bytes = facs_align(numbers * sizeof(facs_real)), .begin = 2 * plan->count, .end = -1};
+    *b = (facs_buffer){.bytes = facs_align(numbers * sizeof(facs_real)),
+                       .begin = 2 * plan->count,
+                       .end = -1,
+                       .stride = stride};
     return plan->buffer_count++;
 }
 
@@ -83,6 +107,7 @@ static facs_status assign_views(facs_plan *plan)
         facs_plan_node *p = &plan->nodes[i];
         const int c = p->node.shape.c;
         const int wants_gradient = p->needs_gradient && p->node.op != FACS_OP_LOSS;
+        if (p->applied) continue;
         if (p->value.buffer < 0) p->value = (facs_view){new_buffer(plan, i, c), 0, c};
         if (p->gradient.buffer < 0 && wants_gradient)
             p->gradient = (facs_view){new_buffer(plan, i, p->value.stride), p->value.channel,
@@ -100,7 +125,42 @@ static facs_status assign_views(facs_plan *plan)
             channel += x->node.shape.c;
         }
     }
+    for (int i = 0; i < plan->count; i++) {
+        facs_plan_node *p = &plan->nodes[i];
+        if (!p->applied) continue;
+        p->value = plan->nodes[p->node.input[0]].value;
+        p->gradient = plan->nodes[p->node.input[0]].gradient;
+    }
     return FACS_OK;
+}
+
+/* Marks the buffers that a BatchNorm with batch statistics reads. */
+static void find_counted(facs_plan *plan)
+{
+    for (int i = 0; i < plan->count; i++) {
+        const facs_plan_node *p = &plan->nodes[i];
+        if (p->node.op != FACS_OP_BATCHNORM || p->mode != FACS_MODE_TRAIN) continue;
+        const facs_plan_node *x = &plan->nodes[p->node.input[0]];
+        plan->buffers[x->value.buffer].counted = 1;
+        plan->buffers[x->value.buffer].corrected |= x->needs_gradient;
+    }
+}
+
+static int wrote_its_value(const facs_plan_node *p)
+{
+    return !p->applied && p->node.op != FACS_OP_CONCAT;
+}
+
+int facs_plan_is_counted(const facs_plan *plan, int i)
+{
+    const facs_plan_node *p = &plan->nodes[i];
+    return plan->buffers[p->value.buffer].counted && wrote_its_value(p);
+}
+
+int facs_plan_is_corrected(const facs_plan *plan, int i)
+{
+    const facs_plan_node *p = &plan->nodes[i];
+    return plan->buffers[p->value.buffer].corrected && wrote_its_value(p) && p->needs_gradient;
 }
 
 static int same_shape(facs_shape a, facs_shape b)
@@ -111,7 +171,8 @@ static int same_shape(facs_shape a, facs_shape b)
 static int can_share(const facs_plan *plan, int i)
 {
     const facs_plan_node *p = &plan->nodes[i];
-    if (!row_of(p)->in_place) return 0;
+    /* A buffer that is counted holds one value. */
+    if (!row_of(p)->in_place || p->applied || plan->buffers[p->value.buffer].counted) return 0;
     const facs_plan_node *x = &plan->nodes[p->node.input[0]];
     return x->consumers == 1 && is_whole(x) && is_whole(p) && !is_input(x) &&
            x->node.op != FACS_OP_CONCAT && same_shape(x->node.shape, p->node.shape);
@@ -160,9 +221,12 @@ static void trace_values(facs_plan *plan)
         use(plan, p->value, is_input(p) ? 0 : i);
         for (int j = 0; j < row_of(p)->inputs; j++) {
             use(plan, plan->nodes[p->node.input[j]].value, i);
-            if (reads & FACS_READS_X) use_backward(plan, p->node.input[j], backward);
+            if (reads & FACS_READS_X ||
+                (plan->nodes[p->node.input[j]].applied && p->needs_gradient))
+                use_backward(plan, p->node.input[j], backward);
         }
-        if (reads & FACS_READS_Y) use(plan, p->value, backward);
+        if (reads & FACS_READS_Y || facs_plan_is_corrected(plan, i))
+            use(plan, p->value, backward);
         if (p->node.op == FACS_OP_LOSS) /* the caller reads the logits after the step */
             use(plan, plan->nodes[p->node.input[0]].value, 2 * plan->count);
     }
@@ -179,13 +243,14 @@ static void trace_gradients(facs_plan *plan, char *written)
     for (int i = plan->count - 1; i >= 0; i--) {
         facs_plan_node *p = &plan->nodes[i];
         const int step = facs_plan_backward_step(plan, i);
-        if (!p->needs_gradient) continue;
+        if (!p->needs_gradient || p->applied) continue;
         use(plan, p->gradient, step);
         for (int j = 0; j < row_of(p)->inputs && p->node.op != FACS_OP_CONCAT; j++) {
             const facs_plan_node *x = &plan->nodes[p->node.input[j]];
             if (x->gradient.buffer < 0) continue;
             use(plan, x->gradient, step);
-            const int in_place = x->gradient.buffer == p->gradient.buffer;
+            const int in_place =
+                row_of(p)->in_place && x->gradient.buffer == p->gradient.buffer;
             const int first = !written[x->gradient.buffer];
             p->clear[j] = first && !is_whole(x);
             p->accumulate[j] = !in_place && (!first || p->clear[j]);
@@ -201,7 +266,9 @@ facs_status facs_plan_trace(facs_plan *plan)
 
     FACS_TRY(facs_allocate(&plan->buffers, most, sizeof *plan->buffers, "plan"));
     find_gradients(plan);
+    find_applied(plan);
     FACS_TRY(assign_views(plan));
+    find_counted(plan);
     share_in_place(plan);
     trace_values(plan);
     FACS_TRY(facs_allocate(&written, most, sizeof *written, "plan"));

@@ -36,6 +36,28 @@ typedef struct facs_clamp {
     facs_real low, high;
 } facs_clamp;
 
+/* A BatchNorm with its activation that the readers of its output apply themselves: they read
+ * x as clamp(scale x + shift). Backward they turn a gradient g of that into h = g where
+ * low < scale x + shift < high, else 0; store scale h as the gradient of x; and add sum h to
+ * `sum` and sum h (x - mean) to `weighted` (NULL: not wanted). Vectors are (c). */
+typedef struct facs_norm {
+    const facs_real *scale, *shift, *mean;
+    facs_clamp clamp;
+    facs_real *sum, *weighted;
+} facs_norm;
+
+/* What the statistics of a batch add to the gradient of y, whose mean and variance they are:
+ * dy is read as dy + slope y + offset, per channel. */
+typedef struct facs_correction {
+    const facs_tensor *y;
+    const facs_real *slope, *offset;
+} facs_correction;
+
+/* Mean and variance of what a kernel writes, per channel. */
+typedef struct facs_moments {
+    facs_real *mean, *variance;
+} facs_moments;
+
 typedef struct facs_loss_options {
     int labels;                    /* k */
     facs_real bce_weight;          /* pr: how much bce is added */

@@ -14,7 +14,7 @@ enum { FACS_READS_NOTHING = 0, FACS_READS_X = 1, FACS_READS_Y = 2 };
 enum { FACS_MAX_INPUTS = 3, FACS_MAX_PARAMETERS = 6, FACS_NAME_SIZE = 96 };
 
 typedef enum facs_op_kind {
-#define FACS_OP(kind, name, inputs, reads, in_place) FACS_OP_##kind,
+#define FACS_OP(kind, name, inputs, reads, in_place, moments) FACS_OP_##kind,
 #include "ops/op.def"
 #undef FACS_OP
     FACS_OP_COUNT
@@ -107,13 +107,21 @@ typedef struct facs_demand {
     size_t state, scratch;
 } facs_demand;
 
+/* What the batch's statistics of a value are, and what they add to its gradient: see
+ * facs_correction. All NULL where no BatchNorm uses them. */
+typedef struct facs_statistics {
+    facs_real *mean, *variance, *slope, *offset;
+} facs_statistics;
+
 typedef struct facs_call {
     const facs_kernels *kernels;
     facs_context context;
     const facs_node *node;
     facs_mode mode;
-    facs_tensor y, x[FACS_MAX_INPUTS];
-    facs_tensor dy, dx[FACS_MAX_INPUTS]; /* data is NULL where no gradient is wanted */
+    facs_tensor y, x[FACS_MAX_INPUTS]; /* y.data NULL: a BatchNorm that its readers apply */
+    facs_norm norm[FACS_MAX_INPUTS]; /* of an input that is such a BatchNorm; else scale NULL */
+    facs_statistics statistics, x_statistics; /* of y and of x[0] */
+    facs_tensor dy, dx[FACS_MAX_INPUTS];      /* data is NULL where no gradient is wanted */
     int accumulate[FACS_MAX_INPUTS];
     facs_real *parameter[FACS_MAX_PARAMETERS];
     facs_real *gradient[FACS_MAX_PARAMETERS]; /* NULL where the parameter is frozen */
@@ -135,6 +143,10 @@ typedef struct facs_op {
     /* Turns parameters into what forward and backward read; run after they changed. */
     void (*prepare)(const facs_call *call);
     void (*forward)(const facs_call *call);
+    /* What readers of a BatchNorm apply to its input themselves; NULL: they cannot. */
+    facs_norm (*norm)(const facs_call *call);
+    /* Whether the node can read such a BatchNorm; NULL: no. */
+    int (*takes_norm)(const facs_node *node);
     /* Computes y again from x and state, without side effects; NULL: y must be kept. */
     void (*replay)(const facs_call *call);
     void (*backward)(const facs_call *call);
@@ -144,7 +156,7 @@ typedef struct facs_op_row {
     const char *name;
     int inputs;
     unsigned reads;
-    int in_place;
+    int in_place, moments;
     const facs_op *op;
 } facs_op_row;
 
@@ -156,6 +168,11 @@ void facs_loss_run(const facs_kernels *kernels, facs_loss_kind kind,
                    const facs_real *logits, const facs_real *target, const facs_real *mask,
                    int64_t n, const facs_loss_options *options);
 
+static inline const facs_norm *facs_call_norm(const facs_call *call, int input)
+{
+    return call->norm[input].scale ? &call->norm[input] : NULL;
+}
+
 static inline facs_clamp facs_clamp_none(void)
 {
     return (facs_clamp){-INFINITY, INFINITY};
@@ -166,7 +183,8 @@ static inline int facs_clamp_is_none(facs_clamp clamp)
     return clamp.low == -INFINITY && clamp.high == INFINITY;
 }
 
-#define FACS_OP(kind, name, inputs, reads, in_place) extern const facs_op facs_op_##name;
+#define FACS_OP(kind, name, inputs, reads, in_place, moments)                                  \
+    extern const facs_op facs_op_##name;
 #include "ops/op.def"
 #undef FACS_OP
 

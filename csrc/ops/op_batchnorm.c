@@ -1,19 +1,11 @@
 #include "ops/op.h"
 
-/* BatchNorm with an activation behind it. Batch statistics or stored ones, by the mode.
- * The output is cheap to compute again from the input, so training need not keep it. */
+/* BatchNorm with an activation behind it. Batch statistics, which the plan has taken of the
+ * input, or stored ones, by the mode. Readers that can do so apply it to its input
+ * themselves, and take its sums backward; then only vectors are computed here. Otherwise the
+ * output is cheap to compute again from the input, so training need not keep it. */
 
-typedef enum vector {
-    MEAN,
-    VARIANCE,
-    SCALE,
-    SHIFT,
-    DGAMMA,
-    DBETA,
-    SLOPE,
-    OFFSET,
-    VECTORS
-} vector;
+typedef enum vector { SCALE, SHIFT, SUM, WEIGHTED, VECTORS } vector;
 
 static facs_real *vector_of(const facs_call *call, vector which)
 {
@@ -49,18 +41,40 @@ static facs_demand demand(const facs_kernels *kernels, const facs_node *node, fa
     return wanted;
 }
 
-static void fold(const facs_call *call, const facs_real *mean, const facs_real *variance)
+static const facs_real *mean_of(const facs_call *call)
+{
+    return call->mode == FACS_MODE_TRAIN ? call->x_statistics.mean
+                                         : call->parameter[FACS_SLOT_MEAN];
+}
+
+static const facs_real *variance_of(const facs_call *call)
+{
+    return call->mode == FACS_MODE_TRAIN ? call->x_statistics.variance
+                                         : call->parameter[FACS_SLOT_VARIANCE];
+}
+
+static facs_norm norm(const facs_call *call)
+{
+    const int trains = call->mode != FACS_MODE_INFER;
+    return (facs_norm){.scale = vector_of(call, SCALE),
+                       .shift = vector_of(call, SHIFT),
+                       .mean = mean_of(call),
+                       .clamp = call->node->clamp,
+                       .sum = trains ? vector_of(call, SUM) : NULL,
+                       .weighted = trains ? vector_of(call, WEIGHTED) : NULL};
+}
+
+static void fold(const facs_call *call)
 {
     call->kernels->batchnorm_fold(vector_of(call, SCALE), vector_of(call, SHIFT),
                                   call->node->shape.c, call->parameter[FACS_SLOT_GAMMA],
-                                  call->parameter[FACS_SLOT_BETA], mean, variance,
-                                  call->node->epsilon, NULL);
+                                  call->parameter[FACS_SLOT_BETA], mean_of(call),
+                                  variance_of(call), call->node->epsilon, NULL);
 }
 
 static void prepare(const facs_call *call)
 {
-    if (call->mode != FACS_MODE_TRAIN)
-        fold(call, call->parameter[FACS_SLOT_MEAN], call->parameter[FACS_SLOT_VARIANCE]);
+    if (call->mode != FACS_MODE_TRAIN) fold(call);
 }
 
 static void apply(const facs_call *call)
@@ -72,45 +86,30 @@ static void apply(const facs_call *call)
 static void forward(const facs_call *call)
 {
     const facs_kernels *k = call->kernels;
-    facs_real *mean = vector_of(call, MEAN), *variance = vector_of(call, VARIANCE);
 
     if (call->mode == FACS_MODE_TRAIN) {
-        k->batchnorm_stats(&call->context, mean, variance, &call->x[0]);
         k->batchnorm_track(call->parameter[FACS_SLOT_MEAN], call->parameter[FACS_SLOT_VARIANCE],
-                           call->node->shape.c, mean, variance, call->node->momentum,
-                           facs_tensor_pixels(&call->x[0]));
-        fold(call, mean, variance);
+                           call->node->shape.c, mean_of(call), variance_of(call),
+                           call->node->momentum, facs_tensor_pixels(&call->x[0]));
+        fold(call);
     }
-    apply(call);
+    if (call->mode != FACS_MODE_INFER)
+        k->zero(vector_of(call, SUM), 2 * (int64_t)call->node->shape.c);
+    if (call->y.data) apply(call);
 }
 
 static void backward(const facs_call *call)
 {
     const facs_kernels *k = call->kernels;
-    const int batch = call->mode == FACS_MODE_TRAIN;
-    const facs_real *scale = vector_of(call, SCALE), *shift = vector_of(call, SHIFT);
-    const facs_real *mean = batch ? vector_of(call, MEAN) : call->parameter[FACS_SLOT_MEAN];
-    const facs_real *variance =
-        batch ? vector_of(call, VARIANCE) : call->parameter[FACS_SLOT_VARIANCE];
-    facs_real *dgamma = call->gradient[FACS_SLOT_GAMMA],
-              *dbeta = call->gradient[FACS_SLOT_BETA];
-    facs_real *slope = NULL, *offset = NULL;
+    const facs_norm own = norm(call);
 
-    if (batch || dgamma) {
-        dgamma = dgamma ? dgamma : vector_of(call, DGAMMA);
-        dbeta = dbeta ? dbeta : vector_of(call, DBETA);
-        k->batchnorm_bwd_sums(&call->context, dgamma, dbeta, &call->dy, &call->x[0], scale,
-                              shift, mean, variance, call->node->epsilon, call->node->clamp);
-    }
-    if (!call->dx[0].data) return;
-    if (batch) {
-        slope = vector_of(call, SLOPE), offset = vector_of(call, OFFSET);
-        k->batchnorm_bwd_fold(slope, offset, call->node->shape.c, scale, mean, variance,
-                              call->node->epsilon, dgamma, dbeta,
-                              facs_tensor_pixels(&call->x[0]));
-    }
-    k->batchnorm_bwd_x(&call->context, &call->dx[0], &call->dy, &call->x[0], scale, shift,
-                       slope, offset, call->node->clamp, call->accumulate[0]);
+    if (call->y.data)
+        k->norm_bwd(&call->context, call->dx[0].data ? &call->dx[0] : NULL, &call->x[0], &own,
+                    &call->dy, call->accumulate[0]);
+    k->norm_bwd_finish(call->gradient[FACS_SLOT_GAMMA], call->gradient[FACS_SLOT_BETA],
+                       call->x_statistics.slope, call->x_statistics.offset, call->node->shape.c,
+                       &own, variance_of(call), call->node->epsilon,
+                       facs_tensor_pixels(&call->x[0]));
 }
 
 const facs_op facs_op_batchnorm = {
@@ -118,6 +117,7 @@ const facs_op facs_op_batchnorm = {
     .parameters = parameters,
     .demand = demand,
     .prepare = prepare,
+    .norm = norm,
     .forward = forward,
     .replay = apply,
     .backward = backward,

@@ -114,9 +114,10 @@ static facs_demand demand(const facs_kernels *kernels, const facs_node *node, fa
         forward = kernels->dwconv_fwd_scratch(g, batch, threads);
         backward = kernels->dwconv_bwd_scratch(g, batch, threads);
     }
-    if (node->u.conv.bias)
+    if (node->u.conv.bias || family_of(g) == GROUPED)
         sums = kernels->reduce_scratch(g->co, batch * g->oh * g->ow, threads);
     backward = sums > backward ? sums : backward;
+    if (family_of(g) == GROUPED) forward = sums; /* of its moments */
     return (facs_demand){.state = divide_state(kernels, node, mode, NULL).bytes,
                          .scratch = mode != FACS_MODE_INFER && backward > forward ? backward
                                                                                   : forward};
@@ -148,71 +149,100 @@ static void prepare(const facs_call *call)
     }
 }
 
+static int takes_norm(const facs_node *node)
+{
+    return family_of(&node->u.conv.geometry) != GROUPED;
+}
+
 static void forward(const facs_call *call)
 {
     const facs_kernels *k = call->kernels;
     const facs_conv *g = &call->node->u.conv.geometry;
     const state s = divide_state(k, call->node, call->mode, call->state);
     const facs_real *bias = s.shift ? s.shift : call->parameter[FACS_SLOT_BIAS];
+    const facs_norm *norm = facs_call_norm(call, 0);
     const facs_clamp clamp = call->node->clamp;
+    const facs_moments taken = {call->statistics.mean, call->statistics.variance};
+    const facs_moments *moments = taken.mean ? &taken : NULL;
 
     switch (family_of(g)) {
     case DENSE:
-        k->conv_fwd(&call->context, g, &call->y, &call->x[0], s.packed, bias, clamp);
+        k->conv_fwd(&call->context, g, &call->y, &call->x[0], norm, s.packed, bias, clamp,
+                    moments);
         break;
     case DEPTHWISE:
-        k->dwconv_fwd(&call->context, g, &call->y, &call->x[0], s.packed, bias, clamp);
+        k->dwconv_fwd(&call->context, g, &call->y, &call->x[0], norm, s.packed, bias, clamp,
+                      moments);
         break;
     case GROUPED:
         k->groupconv_fwd(&call->context, g, &call->y, &call->x[0], s.packed, bias, clamp);
+        if (moments) k->batchnorm_stats(&call->context, taken.mean, taken.variance, &call->y);
         break;
     }
 }
 
-static void backward_weights(const facs_call *call, const facs_conv *g)
+static void backward_dense(const facs_call *call, const facs_correction *correction)
 {
     const facs_kernels *k = call->kernels;
-    facs_real *dw = call->gradient[FACS_SLOT_WEIGHT];
+    const facs_conv *g = &call->node->u.conv.geometry;
+    const facs_norm *norm = facs_call_norm(call, 0);
+    const facs_tensor *x = &call->x[0], *dx = call->dx[0].data ? &call->dx[0] : NULL;
+    const state s = divide_state(k, call->node, call->mode, call->state);
 
-    if (dw) {
-        switch (family_of(g)) {
-        case DENSE:
-            k->conv_bwd_w(&call->context, g, dw, &call->x[0], &call->dy);
-            break;
-        case DEPTHWISE:
-            k->dwconv_bwd_w(&call->context, g, dw, &call->x[0], &call->dy);
-            break;
-        case GROUPED:
-            k->groupconv_bwd_w(&call->context, g, dw, &call->x[0], &call->dy);
-            break;
-        }
+    if (dx || (norm && norm->sum)) {
+        k->conv_bwd_x(&call->context, g, dx, x, norm, &call->dy, correction, s.packed_bwd,
+                      call->accumulate[0]);
+        correction = NULL;
     }
-    if (call->gradient[FACS_SLOT_BIAS])
-        k->channel_sums(&call->context, call->gradient[FACS_SLOT_BIAS], &call->dy);
+    if (call->gradient[FACS_SLOT_WEIGHT])
+        k->conv_bwd_w(&call->context, g, call->gradient[FACS_SLOT_WEIGHT], x, norm, &call->dy,
+                      correction);
 }
 
-static void backward(const facs_call *call)
+static void backward_depthwise(const facs_call *call, const facs_correction *correction)
+{
+    const facs_kernels *k = call->kernels;
+    const state s = divide_state(k, call->node, call->mode, call->state);
+
+    k->dwconv_bwd(&call->context, &call->node->u.conv.geometry,
+                  call->dx[0].data ? &call->dx[0] : NULL, call->gradient[FACS_SLOT_WEIGHT],
+                  &call->x[0], facs_call_norm(call, 0), &call->dy, correction, s.packed,
+                  call->accumulate[0]);
+}
+
+static void backward_grouped(const facs_call *call, const facs_correction *correction)
 {
     const facs_kernels *k = call->kernels;
     const facs_conv *g = &call->node->u.conv.geometry;
     const state s = divide_state(k, call->node, call->mode, call->state);
 
-    backward_weights(call, g);
-    if (!call->dx[0].data) return;
-    switch (family_of(g)) {
-    case DENSE:
-        k->conv_bwd_x(&call->context, g, &call->dx[0], &call->dy, s.packed_bwd,
-                      call->accumulate[0]);
-        break;
-    case DEPTHWISE:
-        k->dwconv_bwd_x(&call->context, g, &call->dx[0], &call->dy, s.packed,
-                        call->accumulate[0]);
-        break;
-    case GROUPED:
+    if (correction) k->correct(&call->context, &call->dy, correction);
+    if (call->gradient[FACS_SLOT_WEIGHT])
+        k->groupconv_bwd_w(&call->context, g, call->gradient[FACS_SLOT_WEIGHT], &call->x[0],
+                           &call->dy);
+    if (call->dx[0].data)
         k->groupconv_bwd_x(&call->context, g, &call->dx[0], &call->dy, s.packed,
                            call->accumulate[0]);
-        break;
+}
+
+static void backward(const facs_call *call)
+{
+    const facs_conv *g = &call->node->u.conv.geometry;
+    const facs_correction due = {&call->y, call->statistics.slope, call->statistics.offset};
+    const facs_correction *correction = due.slope ? &due : NULL;
+
+    /* A batch's statistics take the bias out again, so its gradient is what remains. */
+    if (call->gradient[FACS_SLOT_BIAS]) {
+        if (correction) call->kernels->correct(&call->context, &call->dy, correction);
+        correction = NULL;
+        call->kernels->channel_sums(&call->context, call->gradient[FACS_SLOT_BIAS], &call->dy);
     }
+    if (family_of(g) == DENSE)
+        backward_dense(call, correction);
+    else if (family_of(g) == DEPTHWISE)
+        backward_depthwise(call, correction);
+    else
+        backward_grouped(call, correction);
 }
 
 const facs_op facs_op_conv = {
@@ -221,6 +251,7 @@ const facs_op facs_op_conv = {
     .macs = macs,
     .demand = demand,
     .prepare = prepare,
+    .takes_norm = takes_norm,
     .forward = forward,
     .backward = backward,
 };

@@ -1,6 +1,7 @@
 #include "kernel_check.h"
 
-/* Convolutions of every rung against the reference, and as adjoints of each other. */
+/* Convolutions of every rung against the reference, and as adjoints of each other; plain,
+ * and with the BatchNorms of their neighbours. */
 
 static const facs_clamp NO_CLAMP = {-INFINITY, INFINITY};
 
@@ -10,7 +11,36 @@ typedef struct conv_case {
     sample x, dy, w, scale, bias; /* w: (kh kw ci/groups) x co */
     int biased, scaled;
     facs_clamp clamp;
+    int fused;        /* x is read through a norm, dy with a correction */
+    sample norm;      /* scale, shift, mean: (3, ci) */
+    sample y, linear; /* the correction's y; slope, offset: (2, co) */
+    facs_clamp norm_clamp;
 } conv_case;
+
+static facs_norm norm_of(const conv_case *c, float *sum, float *weighted)
+{
+    const float *v = c->norm.t.data;
+    const int64_t next = c->norm.t.stride;
+    return (facs_norm){v, v + next, v + 2 * next, c->norm_clamp, sum, weighted};
+}
+
+static facs_correction correction_of(const conv_case *c)
+{
+    return (facs_correction){&c->y.t, c->linear.t.data, c->linear.t.data + c->linear.t.stride};
+}
+
+/* Rounding must not decide on which side of a clamp an input lies. */
+static void avoid_edges(conv_case *c)
+{
+    const facs_norm norm = norm_of(c, NULL, NULL);
+    for (int64_t p = 0; p < facs_tensor_pixels(&c->x.t); p++)
+        for (int i = 0; i < c->x.t.c; i++) {
+            float *x = c->x.t.data + p * c->x.t.stride + i;
+            const float y = norm.scale[i] * *x + norm.shift[i];
+            if (fabsf(y - norm.clamp.low) < 1e-3f || fabsf(y - norm.clamp.high) < 1e-3f)
+                *x += 0.01f / (norm.scale[i] + copysignf(0.1f, norm.scale[i]));
+        }
+}
 
 static int channels_below(facs_rng *rng, int limit)
 {
@@ -57,6 +87,11 @@ static conv_case case_create(facs_rng *rng, const facs_conv *g, int64_t n)
     c.scaled = (int)facs_rng_below(rng, 2);
     c.accumulate = (int)facs_rng_below(rng, 2);
     c.clamp = NO_CLAMP;
+    c.norm = sample_random(rng, 1, 1, 3, g->ci, 2);
+    c.y = sample_random(rng, n, g->oh, g->ow, g->co, 4);
+    c.linear = sample_random(rng, 1, 1, 2, g->co, 1);
+    c.norm_clamp = (facs_clamp){-0.4f, 0.7f};
+    avoid_edges(&c);
     return c;
 }
 
@@ -68,7 +103,11 @@ static conv_case case_magnitudes(const conv_case *c)
     m.w = sample_magnitudes(&c->w);
     m.scale = sample_magnitudes(&c->scale);
     m.bias = sample_magnitudes(&c->bias);
-    m.clamp = NO_CLAMP;
+    m.clamp = m.norm_clamp = NO_CLAMP;
+    m.norm = sample_magnitudes(&c->norm);
+    for (int i = 0; i < c->g.ci; i++) m.norm.t.data[2 * m.norm.t.stride + i] *= -1;
+    m.y = sample_magnitudes(&c->y);
+    m.linear = sample_magnitudes(&c->linear);
     return m;
 }
 
@@ -79,6 +118,9 @@ static void case_free(conv_case *c)
     free(c->w.block);
     free(c->scale.block);
     free(c->bias.block);
+    free(c->norm.block);
+    free(c->y.block);
+    free(c->linear.block);
 }
 
 static size_t fwd_scratch_of(const facs_kernels *k, const conv_case *c, int threads)
@@ -110,43 +152,128 @@ static sample packed_of(const facs_kernels *k, const conv_case *c, int backward)
     return packed;
 }
 
-static void run_fwd(const facs_kernels *k, int threads, const void *data, facs_tensor *out)
+static void forward(const facs_kernels *k, int threads, const conv_case *c, facs_tensor *out,
+                    const facs_moments *moments)
 {
-    const conv_case *c = data;
     const size_t size = fwd_scratch_of(k, c, threads);
+    const facs_norm norm = norm_of(c, NULL, NULL);
     facs_context ctx = context_create(size, threads);
     sample packed = packed_of(k, c, 0);
-    (c->depthwise ? k->dwconv_fwd : k->conv_fwd)(&ctx, &c->g, out, &c->x.t, packed.t.data,
-                                                 c->biased ? c->bias.t.data : NULL, c->clamp);
+    (c->depthwise ? k->dwconv_fwd : k->conv_fwd)(
+        &ctx, &c->g, out, &c->x.t, c->fused ? &norm : NULL, packed.t.data,
+        c->biased ? c->bias.t.data : NULL, c->clamp, moments);
     free(packed.block);
     context_check_and_free(&ctx, size);
+}
+
+/* bwd_x leaves dy corrected. */
+static void check_corrected(const conv_case *c, const sample *dy)
+{
+    const facs_correction due = correction_of(c);
+    double worst = 0;
+    for (int64_t p = 0; p < facs_tensor_pixels(&dy->t); p++)
+        for (int i = 0; i < dy->t.c; i++) {
+            const double wanted = (double)c->dy.t.data[p * c->dy.t.stride + i] +
+                                  (double)due.slope[i] * c->y.t.data[p * c->y.t.stride + i] +
+                                  due.offset[i];
+            worst = fmax(worst, fabs(wanted - dy->t.data[p * dy->t.stride + i]));
+        }
+    CHECK(worst < 1e-6);
+}
+
+/* Whichever of dx, dw and the norm's sums are not NULL. */
+static void backward(const facs_kernels *k, int threads, const conv_case *c, facs_tensor *dx,
+                     float *dw, float *sum, float *weighted)
+{
+    const size_t size = bwd_scratch_of(k, c, threads);
+    const facs_norm own = norm_of(c, sum, weighted), *norm = c->fused ? &own : NULL;
+    const facs_correction due = correction_of(c), *correction = c->fused ? &due : NULL;
+    facs_context ctx = context_create(size, threads);
+    sample packed = packed_of(k, c, !c->depthwise), dy = sample_copy(&c->dy);
+    if (c->depthwise)
+        k->dwconv_bwd(&ctx, &c->g, dx, dw, &c->x.t, norm, &dy.t, correction, packed.t.data,
+                      c->accumulate);
+    else if (dw)
+        k->conv_bwd_w(&ctx, &c->g, dw, &c->x.t, norm, &dy.t, correction);
+    if (!c->depthwise && (dx || sum))
+        k->conv_bwd_x(&ctx, &c->g, dx, &c->x.t, norm, &dy.t, correction, packed.t.data,
+                      c->accumulate);
+    CHECK(sample_spoiled(&dy) == 0);
+    if (c->fused && !c->depthwise && !dw) check_corrected(c, &dy);
+    free(packed.block);
+    free(dy.block);
+    context_check_and_free(&ctx, size);
+}
+
+static void run_fwd(const facs_kernels *k, int threads, const void *data, facs_tensor *out)
+{
+    forward(k, threads, data, out, NULL);
+}
+
+static void run_moments(const facs_kernels *k, int threads, const void *data, facs_tensor *out)
+{
+    const conv_case *c = data;
+    const facs_moments moments = {out->data, out->data + out->stride};
+    sample y = sample_create(c->dy.t.n, c->g.oh, c->g.ow, c->g.co, 2);
+    forward(k, threads, c, &y.t, &moments);
+    free(y.block);
 }
 
 static void run_bwd_x(const facs_kernels *k, int threads, const void *data, facs_tensor *out)
 {
-    const conv_case *c = data;
-    const size_t size = bwd_scratch_of(k, c, threads);
-    facs_context ctx = context_create(size, threads);
-    sample packed = packed_of(k, c, 1);
-    (c->depthwise ? k->dwconv_bwd_x : k->conv_bwd_x)(&ctx, &c->g, out, &c->dy.t, packed.t.data,
-                                                     c->accumulate);
-    free(packed.block);
-    context_check_and_free(&ctx, size);
+    backward(k, threads, data, out, NULL, NULL, NULL);
 }
 
 static void run_bwd_w(const facs_kernels *k, int threads, const void *data, facs_tensor *out)
 {
-    const conv_case *c = data;
-    const size_t size = bwd_scratch_of(k, c, threads);
-    facs_context ctx = context_create(size, threads);
-    (c->depthwise ? k->dwconv_bwd_w : k->conv_bwd_w)(&ctx, &c->g, out->data, &c->x.t, &c->dy.t);
-    context_check_and_free(&ctx, size);
+    backward(k, threads, data, NULL, out->data, NULL, NULL);
+}
+
+static void run_bwd_sums(const facs_kernels *k, int threads, const void *data, facs_tensor *out)
+{
+    backward(k, threads, data, NULL, NULL, out->data, out->data + out->stride);
 }
 
 /* Rounding of a sum of count terms in any order grows like the root of their number. */
 static double ulps_of(int64_t count)
 {
     return 2 + 2 * sqrt((double)count);
+}
+
+/* The moments that a convolution takes are those of what it writes. */
+static void check_moments(const conv_case *c, const char *name)
+{
+    for (int rung = 0; facs_kernels_rung(rung); rung++) {
+        facs_kernels k;
+        sample y = sample_create(c->dy.t.n, c->g.oh, c->g.ow, c->g.co, 2);
+        sample taken[3];
+        double mean = 0, variance = 0;
+
+        CHECK(facs_kernels_select(&k, facs_kernels_rung(rung)));
+        run_fwd(&k, 2, c, &y.t);
+        for (int i = 0; i < 3; i++) taken[i] = sample_create(1, 1, 2, c->g.co, 1);
+        run_moments(&k, 1, c, &taken[0].t);
+        run_moments(&k, 7, c, &taken[1].t);
+        facs_kernels ref;
+        const facs_context ctx = {1, NULL};
+        CHECK(facs_kernels_select(&ref, "ref"));
+        ref.batchnorm_stats(&ctx, taken[2].t.data, taken[2].t.data + taken[2].t.stride, &y.t);
+        for (int i = 0; i < c->g.co; i++) {
+            const float *a = taken[0].t.data + i, *b = taken[2].t.data + i;
+            mean = fmax(mean, fabs((double)a[0] - b[0]));
+            variance =
+                fmax(variance, fabs((double)a[taken[0].t.stride] - b[taken[2].t.stride]));
+        }
+        /* y is clamped to half a unit around 0 */
+        if (!(mean < 1e-6) || !(variance < 1e-6))
+            printf("%s, rung %s: moments are off by %g and %g\n", name, k.name, mean, variance);
+        CHECK(mean < 1e-6);
+        CHECK(variance < 1e-6);
+        CHECK(memcmp(taken[0].block, taken[1].block, (size_t)taken[0].count * 4) == 0);
+        for (int i = 0; i < 3; i++) CHECK(sample_spoiled(&taken[i]) == 0);
+        for (int i = 0; i < 3; i++) free(taken[i].block);
+        free(y.block);
+    }
 }
 
 static void check_case(facs_rng *rng, const facs_conv *g, int64_t n)
@@ -157,17 +284,28 @@ static void check_case(facs_rng *rng, const facs_conv *g, int64_t n)
     sample y = sample_random(rng, n, g->oh, g->ow, g->co, 3);
     sample dx = sample_random(rng, n, g->h, g->w, g->ci, 6);
     sample dw = sample_random(rng, 1, 1, g->kh * g->kw * inputs, g->co, 0);
+    sample sums = sample_random(rng, 1, 1, 2, g->ci, 3);
+    const double depth = g->kh * g->kw * inputs, reached = g->kh * g->kw * outputs;
+    const double pixels = (double)n * g->oh * g->ow, inner = (double)n * g->h * g->w;
     char name[160];
 
     snprintf(name, sizeof name,
              "%s n %d, %dx%dx%d to %dx%dx%d, kernel %dx%d, stride %d, pad %d %d",
              c.depthwise ? "depthwise" : "dense", (int)n, g->h, g->w, g->ci, g->oh, g->ow,
              g->co, g->kh, g->kw, g->stride, g->pad_top, g->pad_left);
-    check_rungs(name, run_fwd, &c, &m, &y, ulps_of(g->kh * g->kw * inputs));
-    c.clamp = (facs_clamp){-0.2f, 0.3f};
-    check_rungs(name, run_fwd, &c, &m, &y, ulps_of(g->kh * g->kw * inputs));
-    check_rungs(name, run_bwd_x, &c, &m, &dx, ulps_of(g->kh * g->kw * outputs));
-    check_rungs(name, run_bwd_w, &c, &m, &dw, ulps_of(n * g->oh * g->ow));
+    for (c.fused = 0; c.fused < 2; c.fused++) {
+        m.fused = c.fused;
+        c.clamp = NO_CLAMP;
+        check_rungs(name, run_fwd, &c, &m, &y, ulps_of(depth));
+        c.clamp = (facs_clamp){-0.2f, 0.3f};
+        check_rungs(name, run_fwd, &c, &m, &y, ulps_of(depth));
+        check_rungs(name, run_bwd_x, &c, &m, &dx, ulps_of(reached) + 4);
+        check_rungs(name, run_bwd_w, &c, &m, &dw, ulps_of(pixels) + 4);
+    }
+    c.fused = m.fused = 1;
+    check_rungs(name, run_bwd_sums, &c, &m, &sums, ulps_of(reached) + ulps_of(inner));
+    check_moments(&c, name);
+    free(sums.block);
     free(y.block);
     free(dx.block);
     free(dw.block);

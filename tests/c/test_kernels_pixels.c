@@ -8,14 +8,15 @@ static const facs_clamp NO_CLAMP = {-INFINITY, INFINITY};
 typedef enum row {
     CHANNEL_SUMS,
     BATCHNORM_STATS,
-    BATCHNORM_BWD_SUMS,
-    BATCHNORM_BWD_X,
-    BATCHNORM_BWD_X_STORED,
+    NORM_SUMS,
+    NORM_BWD,
+    CORRECT,
     NORMALISE_U8,
     AFFINE_FWD,
     CLAMP_FWD,
     CLAMP_BWD,
     ADD_FWD,
+    ADD_FWD_NORMED,
     COPY,
     MAXPOOL_FWD,
     MAXPOOL_BWD,
@@ -30,27 +31,13 @@ typedef enum row {
     ROWS
 } row;
 
-static const char *const row_names[ROWS] = {"channel_sums",
-                                            "batchnorm_stats",
-                                            "batchnorm_bwd_sums",
-                                            "batchnorm_bwd_x",
-                                            "batchnorm_bwd_x stored",
-                                            "normalise_u8",
-                                            "affine_fwd",
-                                            "clamp_fwd",
-                                            "clamp_bwd",
-                                            "add_fwd",
-                                            "copy",
-                                            "maxpool_fwd",
-                                            "maxpool_bwd",
-                                            "avgpool_fwd",
-                                            "avgpool_bwd",
-                                            "globalpool_fwd",
-                                            "globalpool_bwd",
-                                            "adam_step",
-                                            "sgd_step",
-                                            "ema_step",
-                                            "sum_of_squares"};
+static const char *const row_names[ROWS] = {
+    "channel_sums",   "batchnorm_stats", "norm_bwd, sums",      "norm_bwd",
+    "correct",        "normalise_u8",    "affine_fwd",          "clamp_fwd",
+    "clamp_bwd",      "add_fwd",         "add_fwd with a norm", "copy",
+    "maxpool_fwd",    "maxpool_bwd",     "avgpool_fwd",         "avgpool_bwd",
+    "globalpool_fwd", "globalpool_bwd",  "adam_step",           "sgd_step",
+    "ema_step",       "sum_of_squares"};
 
 enum { SCALE, SHIFT, MEAN, VARIANCE, SLOPE, OFFSET, VECTORS };
 
@@ -65,17 +52,22 @@ typedef struct pixel_case {
     int accumulate;
 } pixel_case;
 
+static facs_norm norm_of(const pixel_case *p, float *sum, float *weighted)
+{
+    return (facs_norm){
+        p->v[SCALE].t.data, p->v[SHIFT].t.data, p->v[MEAN].t.data, p->clamp, sum, weighted};
+}
+
 static void run_sums(const facs_kernels *k, const facs_context *ctx, const pixel_case *p,
                      facs_tensor *out)
 {
-    const float *scale = p->v[SCALE].t.data, *shift = p->v[SHIFT].t.data;
+    const facs_norm norm = norm_of(p, out->data, out->data + out->stride);
     if (p->row == CHANNEL_SUMS)
         k->channel_sums(ctx, out->data, &p->a.t);
     else if (p->row == BATCHNORM_STATS)
         k->batchnorm_stats(ctx, out->data, out->data + out->stride, &p->a.t);
     else
-        k->batchnorm_bwd_sums(ctx, out->data, out->data + out->stride, &p->b.t, &p->a.t, scale,
-                              shift, p->v[MEAN].t.data, p->v[VARIANCE].t.data, 1e-3f, p->clamp);
+        k->norm_bwd(ctx, NULL, &p->a.t, &norm, &p->b.t, 0);
 }
 
 static void run_pool(const facs_kernels *k, const facs_context *ctx, const pixel_case *p,
@@ -124,12 +116,14 @@ static void run_map(const facs_kernels *k, const facs_context *ctx, const pixel_
                     facs_tensor *out)
 {
     const float *scale = p->v[SCALE].t.data, *shift = p->v[SHIFT].t.data;
-    const float *slope = p->row == BATCHNORM_BWD_X ? p->v[SLOPE].t.data : NULL;
+    const facs_norm norm = norm_of(p, NULL, NULL);
+    const facs_correction correction = {&p->a.t, p->v[SLOPE].t.data, p->v[OFFSET].t.data};
     switch (p->row) {
-    case BATCHNORM_BWD_X:
-    case BATCHNORM_BWD_X_STORED:
-        k->batchnorm_bwd_x(ctx, out, &p->b.t, &p->a.t, scale, shift, slope,
-                           slope ? p->v[OFFSET].t.data : NULL, p->clamp, p->accumulate);
+    case NORM_BWD:
+        k->norm_bwd(ctx, out, &p->a.t, &norm, &p->b.t, p->accumulate);
+        break;
+    case CORRECT:
+        k->correct(ctx, out, &correction);
         break;
     case NORMALISE_U8:
         k->normalise_u8(ctx, out, p->bytes, scale, shift);
@@ -144,7 +138,10 @@ static void run_map(const facs_kernels *k, const facs_context *ctx, const pixel_
         k->clamp_bwd(ctx, out, &p->b.t, &p->a.t, p->clamp, p->accumulate);
         break;
     case ADD_FWD:
-        k->add_fwd(ctx, out, &p->a.t, &p->b.t);
+        k->add_fwd(ctx, out, &p->a.t, NULL, &p->b.t, NULL);
+        break;
+    case ADD_FWD_NORMED:
+        k->add_fwd(ctx, out, &p->a.t, &norm, &p->b.t, &norm);
         break;
     default:
         k->copy(ctx, out, &p->a.t, p->accumulate);
@@ -157,7 +154,7 @@ static void run(const facs_kernels *k, int threads, const void *data, facs_tenso
     const pixel_case *p = data;
     const size_t size = k->reduce_scratch(p->a.t.c, facs_tensor_pixels(&p->a.t), threads);
     facs_context ctx = context_create(size, threads);
-    if (p->row <= BATCHNORM_BWD_SUMS)
+    if (p->row <= NORM_SUMS)
         run_sums(k, &ctx, p, out);
     else if (p->row <= COPY)
         run_map(k, &ctx, p, out);
@@ -237,10 +234,9 @@ static void check_maps(facs_rng *rng, int64_t n, int h, int w, int c, int gap)
     const double sum_ulps = 4 + 2 * sqrt((double)(n * h * w));
 
     check_row(&p, &m, CHANNEL_SUMS, 0, &one, sum_ulps);
-    check_row(&p, &m, BATCHNORM_BWD_SUMS, 0, &pair, sum_ulps);
+    check_row(&p, &m, NORM_SUMS, 0, &pair, sum_ulps);
     for (int accumulate = 0; accumulate < 2; accumulate++) {
-        check_row(&p, &m, BATCHNORM_BWD_X, accumulate, &out, 4);
-        check_row(&p, &m, BATCHNORM_BWD_X_STORED, accumulate, &out, 4);
+        check_row(&p, &m, NORM_BWD, accumulate, &out, 4);
         check_row(&p, &m, CLAMP_BWD, accumulate, &out, 0.5);
         check_row(&p, &m, COPY, accumulate, &out, 0.5);
     }
@@ -248,6 +244,8 @@ static void check_maps(facs_rng *rng, int64_t n, int h, int w, int c, int gap)
     check_row(&p, &m, AFFINE_FWD, 0, &out, 2);
     check_row(&p, &m, CLAMP_FWD, 0, &out, 0);
     check_row(&p, &m, ADD_FWD, 0, &out, 0.5);
+    check_row(&p, &m, ADD_FWD_NORMED, 0, &out, 4);
+    check_row(&p, &m, CORRECT, 0, &out, 4);
     check_row(&p, &m, GLOBALPOOL_FWD, 0, &pooled, sum_ulps);
     free(p.b.block), free(m.b.block);
     p.b = sample_random(rng, n, 1, 1, c, 2);

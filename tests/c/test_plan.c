@@ -4,6 +4,7 @@
 #include "graph/plan_internal.h"
 #include "nets/network.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -115,20 +116,32 @@ static int has_batchnorm(const facs_network *network)
     return found;
 }
 
-static void test_replay_equals_keeping(const facs_network *network, const facs_kernels *kernels)
+/* Distance of two gradients against the length of one. */
+static double distance(const facs_real *a, const facs_real *b, int64_t count)
 {
-    const size_t bytes = (size_t)network->graph.parameter_numbers * sizeof(facs_real);
+    double difference = 0, length = 0;
+    for (int64_t i = 0; i < count; i++) {
+        difference += (double)(a[i] - b[i]) * (a[i] - b[i]);
+        length += (double)b[i] * b[i];
+    }
+    return sqrt(difference / length);
+}
+
+static void test_applying_equals_keeping(const facs_network *network,
+                                         const facs_kernels *kernels)
+{
     facs_plan_options options = training_options(network);
-    facs_real *replayed = gradients_of(network, kernels, 0);
+    facs_real *applied = gradients_of(network, kernels, 0);
     facs_real *kept = gradients_of(network, kernels, 1);
     size_t small, large;
 
-    CHECK(memcmp(replayed, kept, bytes) == 0);
+    /* sums in another order */
+    CHECK(distance(applied, kept, network->graph.parameter_numbers) < 1e-4);
     CHECK_OK(facs_plan_measure(&small, &network->graph, kernels, &options));
     options.keep = 1;
     CHECK_OK(facs_plan_measure(&large, &network->graph, kernels, &options));
     CHECK(small < large || !has_batchnorm(network));
-    free(replayed);
+    free(applied);
     free(kept);
 }
 
@@ -183,7 +196,7 @@ int main(void)
     test_placing();
     for (int i = 0; facs_network_names(i); i++) {
         facs_network *network = make_network(facs_network_names(i));
-        test_replay_equals_keeping(network, &kernels);
+        test_applying_equals_keeping(network, &kernels);
         test_lanes_and_chunks(network, &kernels);
         if (i == 0) test_refusals(network, &kernels);
         facs_network_free(network);

@@ -28,11 +28,12 @@ DOUBLE_OBJECTS := $(DOUBLE_SOURCES:%.c=$(OUT)/double/%.o)
 TESTS := $(sort $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_$(ONLY).c)))
 PROGRAMS := $(TESTS:%=$(OUT)/%)
 
-.PHONY: run programs library
+.PHONY: run programs library benchmarks
 run: programs
 	@sh tests/c/run.sh $(PROGRAMS)
 programs: $(PROGRAMS)
 library: $(OUT)/libfacs.a
+benchmarks: $(OUT)/bench_kernels $(OUT)/bench_layers
 
 $(OUT)/float/%.o: %.c $(FLAGS)
 	@mkdir -p $(@D)
@@ -55,6 +56,8 @@ $(OUT)/test_double_%: $(OUT)/double/tests/c/test_double_%.o $(OUT)/libfacs_doubl
 $(OUT)/test_alloc_%: $(OUT)/float/tests/c/test_alloc_%.o $(OUT)/libfacs.a
 	@$(CC) $(CFLAGS) $(WRAP) -o $@ $^ $(FACS_BLAS_LINK) -lm
 $(OUT)/test_%: $(OUT)/float/tests/c/test_%.o $(OUT)/libfacs.a
+	@$(CC) $(CFLAGS) -o $@ $^ $(FACS_BLAS_LINK) -lm
+$(OUT)/bench_%: $(OUT)/float/benchmarks/kernels/bench_%.o $(OUT)/libfacs.a
 	@$(CC) $(CFLAGS) -o $@ $^ $(FACS_BLAS_LINK) -lm
 
 .SECONDARY:

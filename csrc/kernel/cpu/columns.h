@@ -1,9 +1,7 @@
 #ifndef FACS_KERNEL_CPU_COLUMNS_H
 #define FACS_KERNEL_CPU_COLUMNS_H
 
-#include "kernel/kernel.h"
-
-#include <string.h>
+#include "kernel/cpu/operand.h"
 
 /* The matrix that turns a convolution into a matrix product: one row per point of a grid
  * over each image, holding the pixels its taps read, zeros where they fall outside. Point
@@ -11,27 +9,28 @@
  * output. Backward: the input gradient falls into stride x stride grids, each with taps
  * of its own, which read dy backwards. */
 typedef struct facs_columns {
-    const facs_tensor *source;
+    facs_operand source;
     int grid_h, grid_w;
     int step, direction, base_y, base_x, taps_y, taps_x;
 } facs_columns;
 
 static inline int64_t facs_columns_depth(const facs_columns *m)
 {
-    return (int64_t)m->taps_y * m->taps_x * m->source->c;
+    return (int64_t)m->taps_y * m->taps_x * m->source.t->c;
 }
 
-/* Rows are the source's own pixels. */
+/* Rows are the source's own pixels, as they are read. */
 static inline int facs_columns_direct(const facs_columns *m)
 {
     return m->taps_y == 1 && m->taps_x == 1 && m->step == 1 && m->base_y == 0 &&
-           m->base_x == 0 && m->grid_h == m->source->h && m->grid_w == m->source->w;
+           m->base_x == 0 && m->grid_h == m->source.t->h && m->grid_w == m->source.t->w;
 }
 
-static inline facs_columns facs_columns_forward(const facs_conv *g, const facs_tensor *x)
+static inline facs_columns facs_columns_forward(const facs_conv *g, const facs_tensor *x,
+                                                const facs_norm *norm)
 {
-    return (facs_columns){x,           g->oh,        g->ow, g->stride, 1,
-                          -g->pad_top, -g->pad_left, g->kh, g->kw};
+    return (facs_columns){{x, norm, NULL}, g->oh,        g->ow, g->stride, 1,
+                          -g->pad_top,     -g->pad_left, g->kh, g->kw};
 }
 
 /* First tap of input line `phase` (mod stride): taps first, first + stride, ... reach it. */
@@ -47,12 +46,13 @@ static inline int facs_columns_taps(const facs_conv *g, int first, int kernel)
 
 /* The grid of the input pixels (phase_y + i stride, phase_x + j stride). */
 static inline facs_columns facs_columns_backward(const facs_conv *g, const facs_tensor *dy,
-                                                 int phase_y, int phase_x)
+                                                 const facs_correction *correction, int phase_y,
+                                                 int phase_x)
 {
     const int s = g->stride;
     const int ky = facs_columns_first_tap(g, phase_y, g->pad_top);
     const int kx = facs_columns_first_tap(g, phase_x, g->pad_left);
-    return (facs_columns){dy,
+    return (facs_columns){{dy, NULL, correction},
                           phase_y < g->h ? (g->h - phase_y - 1) / s + 1 : 0,
                           phase_x < g->w ? (g->w - phase_x - 1) / s + 1 : 0,
                           1,
@@ -63,35 +63,26 @@ static inline facs_columns facs_columns_backward(const facs_conv *g, const facs_
                           facs_columns_taps(g, kx, g->kw)};
 }
 
-static inline void facs_columns_copy(float *out, const float *in, int64_t count)
-{
-    if (count > 64) {
-        memcpy(out, in, (size_t)count * sizeof *out);
-        return;
-    }
-    for (int64_t i = 0; i < count; i++) out[i] = in[i];
-}
-
 static inline void facs_columns_clear(float *out, int64_t count)
 {
     for (int64_t i = 0; i < count; i++) out[i] = 0;
 }
 
-/* One line of taps of a row: taps_x pixels from line `y`. */
-static inline void facs_columns_line(const facs_columns *m, float *out, const float *line,
-                                     int qx)
+/* One line of taps of a row: taps_x pixels from the line that begins at pixel `line`. */
+static inline void facs_columns_line(const facs_columns *m, float *out, int64_t line, int qx)
 {
-    const facs_tensor *t = m->source;
+    const facs_tensor *t = m->source.t;
     const int first = qx * m->step + m->base_x, last = first + (m->taps_x - 1) * m->direction;
 
-    if (m->direction > 0 && t->stride == t->c && first >= 0 && last < t->w) {
-        facs_columns_copy(out, line + first * t->stride, (int64_t)m->taps_x * t->c);
+    if (facs_operand_is_ready(&m->source) && m->direction > 0 && t->stride == t->c &&
+        first >= 0 && last < t->w) {
+        facs_operand_copy(&m->source, out, 0, line + first, 1, 0, m->taps_x * t->c);
         return;
     }
     for (int j = 0; j < m->taps_x; j++, out += t->c) {
         const int x = first + j * m->direction;
         if (x >= 0 && x < t->w)
-            facs_columns_copy(out, line + x * t->stride, t->c);
+            facs_operand_copy(&m->source, out, 0, line + x, 1, 0, t->c);
         else
             facs_columns_clear(out, t->c);
     }
@@ -100,18 +91,29 @@ static inline void facs_columns_line(const facs_columns *m, float *out, const fl
 /* Writes row `row` (image-major, then grid lines) to out: facs_columns_depth numbers. */
 static inline void facs_columns_row(const facs_columns *m, float *out, int64_t row)
 {
-    const facs_tensor *t = m->source;
+    const facs_tensor *t = m->source.t;
     const int64_t width = (int64_t)m->taps_x * t->c, area = (int64_t)m->grid_h * m->grid_w;
-    const float *image = facs_tensor_image(t, row / area);
     const int point = (int)(row % area), qy = point / m->grid_w, qx = point % m->grid_w;
+    const int64_t image = row / area * t->h;
 
     for (int j = 0; j < m->taps_y; j++, out += width) {
         const int y = qy * m->step + m->base_y + j * m->direction;
         if (y >= 0 && y < t->h)
-            facs_columns_line(m, out, image + (int64_t)y * t->w * t->stride, qx);
+            facs_columns_line(m, out, (image + y) * t->w, qx);
         else
             facs_columns_clear(out, width);
     }
+}
+
+/* Rows from `first` on, out_stride apart. */
+static inline void facs_columns_rows(const facs_columns *m, float *out, int64_t out_stride,
+                                     int64_t first, int64_t rows)
+{
+    if (facs_columns_direct(m)) {
+        facs_operand_copy(&m->source, out, out_stride, first, rows, 0, m->source.t->c);
+        return;
+    }
+    for (int64_t i = 0; i < rows; i++) facs_columns_row(m, out + i * out_stride, first + i);
 }
 
 #endif

@@ -1,6 +1,8 @@
 #ifndef FACS_KERNEL_CPU_SIMD_H
 #define FACS_KERNEL_CPU_SIMD_H
 
+#include "core/bfloat16.h"
+
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -86,6 +88,43 @@ SIMD_INLINE simd simd_load_bytes(const uint8_t *p)
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
 
+SIMD_INLINE simd simd_widen(__m256i x)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
+}
+
+SIMD_INLINE __m256i simd_narrow(simd x)
+{
+#    if defined(__AVX512BF16__)
+    return (__m256i)_mm512_cvtneps_pbh(x);
+#    else
+    const __m512i bits = _mm512_castps_si512(x), odd = _mm512_srli_epi32(bits, 16);
+    const __m512i half = _mm512_add_epi32(_mm512_set1_epi32(0x7fff),
+                                          _mm512_and_si512(odd, _mm512_set1_epi32(1)));
+    const __mmask16 is_number = _mm512_cmp_ps_mask(x, x, _CMP_ORD_Q);
+    const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+    return _mm512_cvtepi32_epi16(
+        _mm512_srli_epi32(_mm512_mask_add_epi32(quiet, is_number, bits, half), 16));
+#    endif
+}
+
+SIMD_INLINE simd simd_load_bfloat16(const uint16_t *p)
+{
+    return simd_widen(_mm256_loadu_si256((const __m256i *)p));
+}
+SIMD_INLINE simd simd_load_part_bfloat16(const uint16_t *p, int count)
+{
+    return simd_widen(_mm256_maskz_loadu_epi16((__mmask16)((1u << count) - 1), p));
+}
+SIMD_INLINE void simd_store_bfloat16(uint16_t *p, simd x)
+{
+    _mm256_storeu_si256((__m256i *)p, simd_narrow(x));
+}
+SIMD_INLINE void simd_store_part_bfloat16(uint16_t *p, simd x, int count)
+{
+    _mm256_mask_storeu_epi16(p, (__mmask16)((1u << count) - 1), simd_narrow(x));
+}
+
 #elif defined(__AVX2__) && defined(__FMA__)
 
 #    include <immintrin.h>
@@ -159,6 +198,27 @@ SIMD_INLINE simd simd_if_unequal(simd a, simd b, simd value)
 SIMD_INLINE simd simd_load_bytes(const uint8_t *p)
 {
     return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+
+SIMD_INLINE simd simd_load_bfloat16(const uint16_t *p)
+{
+    const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+}
+
+SIMD_INLINE void simd_store_bfloat16(uint16_t *p, simd x)
+{
+    const __m256i bits = _mm256_castps_si256(x), one = _mm256_set1_epi32(1);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), one);
+    const __m256i half = _mm256_add_epi32(_mm256_set1_epi32(0x7fff), odd);
+    const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    const __m256 number = _mm256_cmp_ps(x, x, _CMP_ORD_Q);
+    const __m256 rounded = _mm256_blendv_ps(
+        _mm256_castsi256_ps(quiet), _mm256_castsi256_ps(_mm256_add_epi32(bits, half)), number);
+    const __m256i upper = _mm256_srli_epi32(_mm256_castps_si256(rounded), 16);
+    const __m256i packed = _mm256_packus_epi32(upper, upper); /* each half twice */
+    _mm_storeu_si128((__m128i *)p,
+                     _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08)));
 }
 
 #else /* vector extensions of the compiler: SSE2, NEON and others */
@@ -241,10 +301,55 @@ SIMD_INLINE simd simd_load_bytes(const uint8_t *p)
     return (simd){p[0], p[1], p[2], p[3]};
 }
 
+SIMD_INLINE simd simd_load_bfloat16(const uint16_t *p)
+{
+    float x[SIMD_WIDTH];
+    for (int i = 0; i < SIMD_WIDTH; i++) x[i] = facs_bfloat16_to(p[i]);
+    return simd_load(x);
+}
+
+SIMD_INLINE void simd_store_bfloat16(uint16_t *p, simd x)
+{
+    for (int i = 0; i < SIMD_WIDTH; i++) p[i] = facs_bfloat16_from(x[i]);
+}
+
+#endif
+
+#if !defined(__AVX512F__)
+SIMD_INLINE simd simd_load_part_bfloat16(const uint16_t *p, int count)
+{
+    uint16_t x[SIMD_WIDTH] = {0};
+    for (int i = 0; i < count; i++) x[i] = p[i];
+    return simd_load_bfloat16(x);
+}
+
+SIMD_INLINE void simd_store_part_bfloat16(uint16_t *p, simd value, int count)
+{
+    uint16_t x[SIMD_WIDTH];
+    simd_store_bfloat16(x, value);
+    for (int i = 0; i < count; i++) p[i] = x[i];
+}
+#endif
+
+/* Products of pairs of bfloat16: every 32-bit lane of a and b holds two, and the sum of
+ * their products is added to c in float. */
+#if defined(__AVX512BF16__)
+SIMD_INLINE simd simd_dot(simd a, simd b, simd c)
+{
+    return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);
+}
+
+/* Lanes of x in the lower, of y in the upper half of 32 bits. */
+SIMD_INLINE simd simd_pair(simd x, simd y)
+{
+    const __m512i low = _mm512_cvtepu16_epi32(simd_narrow(x));
+    const __m512i high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(simd_narrow(y)), 16);
+    return _mm512_castsi512_ps(_mm512_or_si512(low, high));
+}
 #endif
 
 /* Towards the second-level cache; the address need not be valid. */
-SIMD_INLINE void simd_prefetch(const float *p)
+SIMD_INLINE void simd_prefetch(const void *p)
 {
     __builtin_prefetch(p, 0, 2);
 }

@@ -62,63 +62,46 @@ void facs_ref_batchnorm_track(facs_real *running_mean, facs_real *running_varian
     }
 }
 
-/* dy where the clamp passed scale x + shift, else 0 */
-static double passed(facs_real dy, facs_real x, facs_real scale, facs_real shift,
-                     facs_clamp clamp)
-{
-    const facs_real y = scale * x + shift;
-    return y > clamp.low && y < clamp.high ? dy : 0;
-}
-
-void facs_ref_batchnorm_bwd_sums(const facs_context *ctx, facs_real *dgamma, facs_real *dbeta,
-                                 const facs_tensor *dy, const facs_tensor *x,
-                                 const facs_real *scale, const facs_real *shift,
-                                 const facs_real *mean, const facs_real *variance,
-                                 facs_real epsilon, facs_clamp clamp)
+void facs_ref_norm_bwd(const facs_context *ctx, const facs_tensor *dx, const facs_tensor *x,
+                       const facs_norm *norm, const facs_tensor *dy, int accumulate)
 {
     const int64_t pixels = facs_tensor_pixels(x);
     (void)ctx;
     for (int c = 0; c < x->c; c++) {
-        double sum = 0, weighted = 0;
+        facs_ref_norm_sums sums = {0};
         for (int64_t p = 0; p < pixels; p++) {
-            const facs_real value = x->data[p * x->stride + c];
-            const double g =
-                passed(dy->data[p * dy->stride + c], value, scale[c], shift[c], clamp);
-            sum += g;
-            weighted += g * ((double)value - mean[c]);
+            const double g = facs_ref_through(norm, &sums, dy->data[p * dy->stride + c],
+                                              x->data[p * x->stride + c], c);
+            if (dx) facs_ref_store(dx->data + p * dx->stride + c, (facs_real)g, accumulate);
         }
-        dbeta[c] = (facs_real)sum;
-        dgamma[c] = (facs_real)(weighted / sqrt((double)variance[c] + epsilon));
+        facs_ref_add_sums(norm, &sums, c);
     }
 }
 
-void facs_ref_batchnorm_bwd_fold(facs_real *slope, facs_real *offset, int c,
-                                 const facs_real *scale, const facs_real *mean,
-                                 const facs_real *variance, facs_real epsilon,
-                                 const facs_real *dgamma, const facs_real *dbeta, int64_t count)
+void facs_ref_norm_bwd_finish(facs_real *dgamma, facs_real *dbeta, facs_real *slope,
+                              facs_real *offset, int c, const facs_norm *norm,
+                              const facs_real *variance, facs_real epsilon, int64_t count)
 {
     for (int i = 0; i < c; i++) {
-        const double per_pixel = scale[i] / (double)count;
-        const double factor = -per_pixel * dgamma[i] / sqrt((double)variance[i] + epsilon);
-        slope[i] = (facs_real)factor;
-        offset[i] = (facs_real)(-per_pixel * dbeta[i] - factor * mean[i]);
+        const double inverse = 1 / sqrt((double)variance[i] + epsilon);
+        const double per_pixel = norm->scale[i] / (double)count;
+        const double factor = -per_pixel * norm->weighted[i] * inverse * inverse;
+        if (dgamma) {
+            dgamma[i] = (facs_real)(norm->weighted[i] * inverse);
+            dbeta[i] = norm->sum[i];
+        }
+        if (!slope) continue;
+        slope[i] += (facs_real)factor;
+        offset[i] += (facs_real)(-per_pixel * norm->sum[i] - factor * norm->mean[i]);
     }
 }
 
-void facs_ref_batchnorm_bwd_x(const facs_context *ctx, const facs_tensor *dx,
-                              const facs_tensor *dy, const facs_tensor *x,
-                              const facs_real *scale, const facs_real *shift,
-                              const facs_real *slope, const facs_real *offset, facs_clamp clamp,
-                              int accumulate)
+void facs_ref_correct(const facs_context *ctx, const facs_tensor *dy,
+                      const facs_correction *correction)
 {
-    const int64_t pixels = facs_tensor_pixels(x);
+    const int64_t pixels = facs_tensor_pixels(dy);
     (void)ctx;
     for (int64_t p = 0; p < pixels; p++)
-        for (int c = 0; c < x->c; c++) {
-            const facs_real value = x->data[p * x->stride + c];
-            double g = scale[c] *
-                       passed(dy->data[p * dy->stride + c], value, scale[c], shift[c], clamp);
-            if (slope) g += (double)slope[c] * value + offset[c];
-            facs_ref_store(dx->data + p * dx->stride + c, (facs_real)g, accumulate);
-        }
+        for (int c = 0; c < dy->c; c++)
+            dy->data[p * dy->stride + c] = (facs_real)facs_ref_corrected(correction, dy, p, c);
 }

@@ -18,8 +18,8 @@ static const facs_real *weight(const facs_conv *g, const facs_real *w, int ky, i
     return w + ((int64_t)(ky * g->kw + kx) * inputs + i) * g->co + o;
 }
 
-static double output(const facs_conv *g, const facs_tensor *x, const facs_real *w, int64_t n,
-                     int oy, int ox, int o)
+static double output(const facs_conv *g, const facs_tensor *x, const facs_norm *norm,
+                     const facs_real *w, int64_t n, int oy, int ox, int o)
 {
     const int inputs = g->ci / g->groups, first = o / (g->co / g->groups) * inputs;
     double sum = 0;
@@ -27,29 +27,31 @@ static double output(const facs_conv *g, const facs_tensor *x, const facs_real *
     for (int ky = 0; ky < g->kh; ky++)
         for (int kx = 0; kx < g->kw; kx++) {
             if (!tap_inside(g, oy, ox, ky, kx, &py, &px)) continue;
-            const facs_real *pixel = facs_ref_pixel(x, n, py, px) + first;
+            const facs_real *pixel = facs_ref_pixel(x, n, py, px);
             for (int i = 0; i < inputs; i++)
-                sum += (double)pixel[i] * *weight(g, w, ky, kx, i, o);
+                sum += (double)facs_ref_normed(norm, pixel[first + i], first + i) *
+                       *weight(g, w, ky, kx, i, o);
         }
     return sum;
 }
 
-void facs_ref_groupconv_fwd(const facs_context *ctx, const facs_conv *g, const facs_tensor *y,
-                            const facs_tensor *x, const facs_real *w, const facs_real *bias,
-                            facs_clamp clamp)
+static void any_fwd(const facs_conv *g, const facs_tensor *y, const facs_tensor *x,
+                    const facs_norm *norm, const facs_real *w, const facs_real *bias,
+                    facs_clamp clamp)
 {
-    (void)ctx;
     for (int64_t n = 0; n < y->n; n++)
         for (int oy = 0; oy < g->oh; oy++)
             for (int ox = 0; ox < g->ow; ox++)
                 for (int o = 0; o < g->co; o++) {
-                    const double sum = output(g, x, w, n, oy, ox, o) + (bias ? bias[o] : 0);
+                    const double sum =
+                        output(g, x, norm, w, n, oy, ox, o) + (bias ? bias[o] : 0);
                     facs_ref_pixel(y, n, oy, ox)[o] = facs_ref_clamp((facs_real)sum, clamp);
                 }
 }
 
-static double input_gradient(const facs_conv *g, const facs_tensor *dy, const facs_real *w,
-                             int64_t n, int y, int x, int i)
+static double input_gradient(const facs_conv *g, const facs_tensor *dy,
+                             const facs_correction *correction, const facs_real *w, int64_t n,
+                             int y, int x, int i)
 {
     const int inputs = g->ci / g->groups, outputs = g->co / g->groups, group = i / inputs;
     double sum = 0;
@@ -59,11 +61,70 @@ static double input_gradient(const facs_conv *g, const facs_tensor *dy, const fa
             if (ty < 0 || tx < 0 || ty % g->stride || tx % g->stride ||
                 ty / g->stride >= g->oh || tx / g->stride >= g->ow)
                 continue;
-            const facs_real *pixel = facs_ref_pixel(dy, n, ty / g->stride, tx / g->stride);
+            const int64_t pixel = facs_ref_place(dy, n, ty / g->stride, tx / g->stride);
             for (int o = group * outputs; o < (group + 1) * outputs; o++)
-                sum += (double)pixel[o] * *weight(g, w, ky, kx, i % inputs, o);
+                sum += facs_ref_corrected(correction, dy, pixel, o) *
+                       *weight(g, w, ky, kx, i % inputs, o);
         }
     return sum;
+}
+
+/* dx may be NULL; channel by channel, so that the norm's sums are sums in double. */
+static void any_bwd_x(const facs_conv *g, const facs_tensor *dx, const facs_tensor *x,
+                      const facs_norm *norm, const facs_tensor *dy,
+                      const facs_correction *correction, const facs_real *w, int accumulate)
+{
+    for (int i = 0; i < g->ci; i++) {
+        facs_ref_norm_sums sums = {0};
+        for (int64_t n = 0; n < dy->n; n++)
+            for (int py = 0; py < g->h; py++)
+                for (int px = 0; px < g->w; px++) {
+                    double value = input_gradient(g, dy, correction, w, n, py, px, i);
+                    if (norm)
+                        value = facs_ref_through(norm, &sums, value,
+                                                 facs_ref_pixel(x, n, py, px)[i], i);
+                    if (dx)
+                        facs_ref_store(facs_ref_pixel(dx, n, py, px) + i, (facs_real)value,
+                                       accumulate);
+                }
+        if (norm) facs_ref_add_sums(norm, &sums, i);
+    }
+}
+
+static double weight_gradient(const facs_conv *g, const facs_tensor *x, const facs_norm *norm,
+                              const facs_tensor *dy, const facs_correction *correction, int ky,
+                              int kx, int i, int o)
+{
+    const int inputs = g->ci / g->groups, input = o / (g->co / g->groups) * inputs + i;
+    double sum = 0;
+    int py, px;
+    for (int64_t n = 0; n < x->n; n++)
+        for (int oy = 0; oy < g->oh; oy++)
+            for (int ox = 0; ox < g->ow; ox++)
+                if (tap_inside(g, oy, ox, ky, kx, &py, &px))
+                    sum += facs_ref_normed(norm, facs_ref_pixel(x, n, py, px)[input], input) *
+                           facs_ref_corrected(correction, dy, facs_ref_place(dy, n, oy, ox), o);
+    return sum;
+}
+
+static void any_bwd_w(const facs_conv *g, facs_real *dw, const facs_tensor *x,
+                      const facs_norm *norm, const facs_tensor *dy,
+                      const facs_correction *correction)
+{
+    for (int ky = 0; ky < g->kh; ky++)
+        for (int kx = 0; kx < g->kw; kx++)
+            for (int i = 0; i < g->ci / g->groups; i++)
+                for (int o = 0; o < g->co; o++)
+                    *dw++ =
+                        (facs_real)weight_gradient(g, x, norm, dy, correction, ky, kx, i, o);
+}
+
+void facs_ref_groupconv_fwd(const facs_context *ctx, const facs_conv *g, const facs_tensor *y,
+                            const facs_tensor *x, const facs_real *w, const facs_real *bias,
+                            facs_clamp clamp)
+{
+    (void)ctx;
+    any_fwd(g, y, x, NULL, w, bias, clamp);
 }
 
 void facs_ref_groupconv_bwd_x(const facs_context *ctx, const facs_conv *g,
@@ -71,38 +132,14 @@ void facs_ref_groupconv_bwd_x(const facs_context *ctx, const facs_conv *g,
                               int accumulate)
 {
     (void)ctx;
-    for (int64_t n = 0; n < dx->n; n++)
-        for (int y = 0; y < g->h; y++)
-            for (int x = 0; x < g->w; x++)
-                for (int i = 0; i < g->ci; i++)
-                    facs_ref_store(facs_ref_pixel(dx, n, y, x) + i,
-                                   (facs_real)input_gradient(g, dy, w, n, y, x, i), accumulate);
-}
-
-static double weight_gradient(const facs_conv *g, const facs_tensor *x, const facs_tensor *dy,
-                              int ky, int kx, int i, int o)
-{
-    const int inputs = g->ci / g->groups, first = o / (g->co / g->groups) * inputs;
-    double sum = 0;
-    int py, px;
-    for (int64_t n = 0; n < x->n; n++)
-        for (int oy = 0; oy < g->oh; oy++)
-            for (int ox = 0; ox < g->ow; ox++)
-                if (tap_inside(g, oy, ox, ky, kx, &py, &px))
-                    sum += (double)facs_ref_pixel(x, n, py, px)[first + i] *
-                           facs_ref_pixel(dy, n, oy, ox)[o];
-    return sum;
+    any_bwd_x(g, dx, NULL, NULL, dy, NULL, w, accumulate);
 }
 
 void facs_ref_groupconv_bwd_w(const facs_context *ctx, const facs_conv *g, facs_real *dw,
                               const facs_tensor *x, const facs_tensor *dy)
 {
     (void)ctx;
-    for (int ky = 0; ky < g->kh; ky++)
-        for (int kx = 0; kx < g->kw; kx++)
-            for (int i = 0; i < g->ci / g->groups; i++)
-                for (int o = 0; o < g->co; o++)
-                    *dw++ = (facs_real)weight_gradient(g, x, dy, ky, kx, i, o);
+    any_bwd_w(g, dw, x, NULL, dy, NULL);
 }
 
 /* Dense and depthwise are the general case here; packing only multiplies by the scale. */
@@ -158,22 +195,28 @@ void facs_ref_conv_pack_bwd(facs_real *packed, const facs_conv *g, const facs_re
 }
 
 void facs_ref_conv_fwd(const facs_context *ctx, const facs_conv *g, const facs_tensor *y,
-                       const facs_tensor *x, const facs_real *packed, const facs_real *bias,
-                       facs_clamp clamp)
+                       const facs_tensor *x, const facs_norm *norm, const facs_real *packed,
+                       const facs_real *bias, facs_clamp clamp, const facs_moments *moments)
 {
-    facs_ref_groupconv_fwd(ctx, g, y, x, packed, bias, clamp);
+    any_fwd(g, y, x, norm, packed, bias, clamp);
+    if (moments) facs_ref_batchnorm_stats(ctx, moments->mean, moments->variance, y);
 }
 
 void facs_ref_conv_bwd_x(const facs_context *ctx, const facs_conv *g, const facs_tensor *dx,
-                         const facs_tensor *dy, const facs_real *packed, int accumulate)
+                         const facs_tensor *x, const facs_norm *norm, const facs_tensor *dy,
+                         const facs_correction *correction, const facs_real *packed,
+                         int accumulate)
 {
-    facs_ref_groupconv_bwd_x(ctx, g, dx, dy, packed, accumulate);
+    if (correction) facs_ref_correct(ctx, dy, correction);
+    any_bwd_x(g, dx, x, norm, dy, NULL, packed, accumulate);
 }
 
 void facs_ref_conv_bwd_w(const facs_context *ctx, const facs_conv *g, facs_real *dw,
-                         const facs_tensor *x, const facs_tensor *dy)
+                         const facs_tensor *x, const facs_norm *norm, const facs_tensor *dy,
+                         const facs_correction *correction)
 {
-    facs_ref_groupconv_bwd_w(ctx, g, dw, x, dy);
+    (void)ctx;
+    any_bwd_w(g, dw, x, norm, dy, correction);
 }
 
 size_t facs_ref_dwconv_fwd_scratch(const facs_conv *g, int64_t n, int threads)
@@ -198,20 +241,18 @@ void facs_ref_dwconv_pack(facs_real *packed, const facs_conv *g, const facs_real
 }
 
 void facs_ref_dwconv_fwd(const facs_context *ctx, const facs_conv *g, const facs_tensor *y,
-                         const facs_tensor *x, const facs_real *packed, const facs_real *bias,
-                         facs_clamp clamp)
+                         const facs_tensor *x, const facs_norm *norm, const facs_real *packed,
+                         const facs_real *bias, facs_clamp clamp, const facs_moments *moments)
 {
-    facs_ref_groupconv_fwd(ctx, g, y, x, packed, bias, clamp);
+    facs_ref_conv_fwd(ctx, g, y, x, norm, packed, bias, clamp, moments);
 }
 
-void facs_ref_dwconv_bwd_x(const facs_context *ctx, const facs_conv *g, const facs_tensor *dx,
-                           const facs_tensor *dy, const facs_real *packed, int accumulate)
+void facs_ref_dwconv_bwd(const facs_context *ctx, const facs_conv *g, const facs_tensor *dx,
+                         facs_real *dw, const facs_tensor *x, const facs_norm *norm,
+                         const facs_tensor *dy, const facs_correction *correction,
+                         const facs_real *packed, int accumulate)
 {
-    facs_ref_groupconv_bwd_x(ctx, g, dx, dy, packed, accumulate);
-}
-
-void facs_ref_dwconv_bwd_w(const facs_context *ctx, const facs_conv *g, facs_real *dw,
-                           const facs_tensor *x, const facs_tensor *dy)
-{
-    facs_ref_groupconv_bwd_w(ctx, g, dw, x, dy);
+    (void)ctx;
+    if (dw) any_bwd_w(g, dw, x, norm, dy, correction);
+    if (dx || norm) any_bwd_x(g, dx, x, norm, dy, correction, packed, accumulate);
 }

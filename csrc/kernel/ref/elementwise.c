@@ -2,6 +2,7 @@
 #include "kernel/ref/ref.h"
 
 #include <math.h>
+#include <string.h>
 
 #define FOR_EACH(t, p, c)                                                                      \
     for (int64_t p = 0; p < facs_tensor_pixels(t); p++)                                        \
@@ -49,11 +50,17 @@ void facs_ref_clamp_bwd(const facs_context *ctx, const facs_tensor *dx, const fa
 }
 
 void facs_ref_add_fwd(const facs_context *ctx, const facs_tensor *y, const facs_tensor *a,
-                      const facs_tensor *b)
+                      const facs_norm *norm_a, const facs_tensor *b, const facs_norm *norm_b)
 {
     (void)ctx;
     FOR_EACH(y, p, c)
-    *at(y, p, c) = *at(a, p, c) + *at(b, p, c);
+    *at(y, p, c) =
+        facs_ref_normed(norm_a, *at(a, p, c), c) + facs_ref_normed(norm_b, *at(b, p, c), c);
+}
+
+void facs_ref_zero(facs_real *x, int64_t count)
+{
+    memset(x, 0, (size_t)count * sizeof *x);
 }
 
 void facs_ref_copy(const facs_context *ctx, const facs_tensor *y, const facs_tensor *x,

@@ -1,0 +1,146 @@
+/* Where the time of a network goes: milliseconds an image of every layer, forward and
+ * backward, with the GFLOP/s of convolutions; then the sums by kind of layer.
+ *
+ *   make bench-kernels, then
+ *   build/ctest/plain/bench_layers [network [infer|train [batch [threads [rung]]]]]
+ *
+ * `infer` runs in lanes' chunks of two images on one thread, as inference does. */
+
+#include "core/clock.h"
+#include "core/memory.h"
+#include "nets/session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROUNDS = 5, KINDS = 8, LANE = 2 };
+
+typedef struct setting {
+    const char *network, *rung;
+    int training, threads;
+    int64_t batch;
+} setting;
+
+typedef struct kind_sum {
+    char name[32];
+    double forward, backward, flops;
+} kind_sum;
+
+static void stop(const char *what)
+{
+    fprintf(stderr, "%s: %s\n", what, facs_last_message());
+    exit(1);
+}
+
+/* The kind of a convolution tells its kernel. */
+static const char *kind_of(const facs_node *node)
+{
+    static char text[32];
+    const facs_conv *g = &node->u.conv.geometry;
+    if (node->op != FACS_OP_CONV) return facs_op_get(node->op)->name;
+    snprintf(text, sizeof text, "%s %dx%d", g->groups > 1 ? "depthwise" : "conv", g->kh, g->kw);
+    return text;
+}
+
+static void add_kind(kind_sum *kinds, const facs_node *node, double forward, double backward)
+{
+    const char *name = kind_of(node);
+    kind_sum *k = kinds;
+    while (k->name[0] && strcmp(k->name, name)) k++;
+    snprintf(k->name, sizeof k->name, "%s", name);
+    k->forward += forward;
+    k->backward += backward;
+    if (facs_op_get(node->op)->op->macs)
+        k->flops += 2e-9 * (double)facs_op_get(node->op)->op->macs(node);
+}
+
+static void report(const facs_plan *plan, const double *seconds, int64_t images)
+{
+    const int count = facs_plan_count(plan);
+    kind_sum kinds[32] = {0};
+    double forward = 0, backward = 0;
+
+    for (int i = 0; i < count; i++) {
+        const facs_node *node = facs_plan_node_at(plan, i);
+        const facs_shape s = node->shape;
+        const double f = seconds[i] / (double)images, b = seconds[count + i] / (double)images;
+        const double work = facs_op_get(node->op)->op->macs
+                                ? 2e-9 * (double)facs_op_get(node->op)->op->macs(node)
+                                : 0;
+        printf("%-44s %-14s %3d x %3d x %4d %9.4f %9.4f ms %7.0f %7.0f GFLOP/s\n", node->name,
+               kind_of(node), s.h, s.w, s.c, 1e3 * f, 1e3 * b, f > 0 ? work / f : 0,
+               b > 0 ? 2 * work / b : 0);
+        add_kind(kinds, node, f, b);
+        forward += f, backward += b;
+    }
+    printf("\n");
+    for (const kind_sum *k = kinds; k->name[0]; k++)
+        printf("%-20s %9.3f %9.3f ms %7.0f %7.0f GFLOP/s\n", k->name, 1e3 * k->forward,
+               1e3 * k->backward, k->flops / k->forward,
+               k->backward > 0 ? 2 * k->flops / k->backward : 0);
+    printf("%-20s %9.3f %9.3f ms, %.1f img/s\n", "all", 1e3 * forward, 1e3 * backward,
+           1 / (forward + backward));
+}
+
+static void run(const setting *o)
+{
+    const facs_network_options options = {
+        .input_size = 224, .labels = 16, .width = 1, .activation = {0, 6}, .epsilon = 1e-5};
+    const facs_loss_options loss = {.epsilon = 1e-7f};
+    facs_network *network;
+    facs_training_graph t;
+    facs_kernels kernels;
+    facs_plan *plan;
+    facs_real *gradients;
+    double *seconds;
+
+    if (facs_network_create(&network, o->network, &options, 1)) stop(o->network);
+    if (!facs_kernels_select(&kernels, o->rung)) stop("rung");
+    if (facs_training_graph_create(&t, network, FACS_LOSS_BCE, &loss)) stop("graph");
+    const facs_plan_options plan_options = {.first = network->input,
+                                            .last = o->training ? t.loss : network->logits,
+                                            .boundary = o->training ? 0 : t.graph.count,
+                                            .mode =
+                                                o->training ? FACS_MODE_TRAIN : FACS_MODE_INFER,
+                                            .batch = o->training ? o->batch : LANE,
+                                            .threads = o->training ? o->threads : 1,
+                                            .lanes = 1};
+    if (facs_plan_create(&plan, &t.graph, &kernels, &plan_options)) stop("plan");
+    const int64_t n = plan_options.batch, count = n * 224 * 224 * 3;
+    facs_real *numbers = calloc((size_t)count, sizeof *numbers);
+    gradients = calloc((size_t)network->graph.parameter_numbers, sizeof *gradients);
+    seconds = calloc(2 * (size_t)facs_plan_count(plan), sizeof *seconds);
+    for (int64_t i = 0; i < count; i++) numbers[i] = (facs_real)(i * 7919 % 2001) / 1000 - 1;
+    facs_plan_bind(plan, network->parameters, gradients);
+    const facs_source source = {.numbers = numbers};
+    const int rounds = o->training ? ROUNDS : (int)(ROUNDS * o->batch / LANE);
+    for (int round = 0; round <= rounds; round++) {
+        if (round == 1) facs_plan_profile(plan, seconds);
+        if (o->training || !round) facs_plan_prepare(plan);
+        facs_plan_load(plan, &source, n);
+        facs_plan_forward(plan, n, 1, 1);
+        if (o->training) facs_plan_backward(plan);
+    }
+    printf("%s, %s, %lld images at once, %d threads, %s\n", o->network,
+           o->training ? "training" : "inference", (long long)n, plan_options.threads,
+           kernels.name);
+    report(plan, seconds, n * rounds);
+    facs_plan_free(plan);
+    facs_free(t.graph.nodes);
+    facs_network_free(network);
+    free(numbers);
+    free(gradients);
+    free(seconds);
+}
+
+int main(int argc, char **argv)
+{
+    const setting o = {.network = argc > 1 ? argv[1] : "mobilenet_v1",
+                       .training = argc > 2 && !strcmp(argv[2], "train"),
+                       .batch = argc > 3 ? atoll(argv[3]) : 64,
+                       .threads = argc > 4 ? atoi(argv[4]) : 2,
+                       .rung = argc > 5 ? argv[5] : NULL};
+    run(&o);
+    return 0;
+}
