@@ -35,16 +35,14 @@ BASELINE = [
 
 # Units of one instruction set; every other file gets the baseline only, so that nothing but
 # a kernel chosen at run time needs a newer processor.
+AVX2 = ["-mavx2", "-mfma"]
+AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"]
 UNITS = {
-    "isa_avx2.c": ["-mavx2", "-mfma"],
-    "isa_avx512.c": [
-        "-mavx512f",
-        "-mavx512bw",
-        "-mavx512dq",
-        "-mavx512vl",
-        "-mfma",
-        "-mprefer-vector-width=512",
-    ],
+    "isa_avx2.c": AVX2,
+    "isa_avx2_bfloat16.c": AVX2,
+    "isa_avx512.c": AVX512,
+    "isa_avx512_bfloat16.c": AVX512,
+    "isa_avx512_bf16.c": [*AVX512, "-mavx512bf16"],
 }
 
 # Instrumented code sets off the compiler's flow analysis where plain code does not.

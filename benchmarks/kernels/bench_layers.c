@@ -2,7 +2,7 @@
  * backward, with the GFLOP/s of convolutions; then the sums by kind of layer.
  *
  *   make bench-kernels, then
- *   build/ctest/plain/bench_layers [network [infer|train [batch [threads [rung]]]]]
+ *   build/ctest/plain/bench_layers [network [infer|train [batch [threads [dtype [rung]]]]]]
  *
  * `infer` runs in lanes' chunks of two images on one thread, as inference does. */
 
@@ -18,7 +18,7 @@ enum { ROUNDS = 5, KINDS = 8, LANE = 2 };
 
 typedef struct setting {
     const char *network, *rung;
-    int training, threads;
+    int training, threads, narrow;
     int64_t batch;
 } setting;
 
@@ -90,13 +90,14 @@ static void run(const setting *o)
     const facs_loss_options loss = {.epsilon = 1e-7f};
     facs_network *network;
     facs_training_graph t;
-    facs_kernels kernels;
+    facs_kernels kernels, narrow;
     facs_plan *plan;
     facs_real *gradients;
     double *seconds;
 
     if (facs_network_create(&network, o->network, &options, 1)) stop(o->network);
     if (!facs_kernels_select(&kernels, o->rung)) stop("rung");
+    if (!facs_kernels_select_bfloat16(&narrow, o->rung)) stop("rung");
     if (facs_training_graph_create(&t, network, FACS_LOSS_BCE, &loss)) stop("graph");
     const facs_plan_options plan_options = {.first = network->input,
                                             .last = o->training ? t.loss : network->logits,
@@ -105,7 +106,8 @@ static void run(const setting *o)
                                                 o->training ? FACS_MODE_TRAIN : FACS_MODE_INFER,
                                             .batch = o->training ? o->batch : LANE,
                                             .threads = o->training ? o->threads : 1,
-                                            .lanes = 1};
+                                            .lanes = 1,
+                                            .narrow = o->narrow ? &narrow : NULL};
     if (facs_plan_create(&plan, &t.graph, &kernels, &plan_options)) stop("plan");
     const int64_t n = plan_options.batch, count = n * 224 * 224 * 3;
     facs_real *numbers = calloc((size_t)count, sizeof *numbers);
@@ -124,7 +126,7 @@ static void run(const setting *o)
     }
     printf("%s, %s, %lld images at once, %d threads, %s\n", o->network,
            o->training ? "training" : "inference", (long long)n, plan_options.threads,
-           kernels.name);
+           o->narrow ? narrow.name : kernels.name);
     report(plan, seconds, n * rounds);
     facs_plan_free(plan);
     facs_free(t.graph.nodes);
@@ -140,7 +142,8 @@ int main(int argc, char **argv)
                        .training = argc > 2 && !strcmp(argv[2], "train"),
                        .batch = argc > 3 ? atoll(argv[3]) : 64,
                        .threads = argc > 4 ? atoi(argv[4]) : 2,
-                       .rung = argc > 5 ? argv[5] : NULL};
+                       .narrow = argc > 5 && !strcmp(argv[5], "bfloat16"),
+                       .rung = argc > 6 ? argv[6] : NULL};
     run(&o);
     return 0;
 }

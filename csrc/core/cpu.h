@@ -5,6 +5,8 @@
 typedef struct facs_cpu {
     int avx2;   /* AVX2 and FMA */
     int avx512; /* AVX-512 F, BW, DQ, VL */
+    /* AVX512_BF16 that is faster than float32; on Intel's it has half the rate. */
+    int avx512_bf16;
     int neon;
 } facs_cpu;
 

@@ -26,8 +26,9 @@ static facs_tensor tensor_of(const run *r, const facs_plan_node *p, facs_view vi
 {
     const facs_shape s = p->node.shape;
     if (view.buffer < 0) return (facs_tensor){0};
+    const size_t number = p->narrow ? r->plan->options.narrow->number : sizeof(facs_real);
     char *base = lane_buffers(r) + r->plan->buffers[view.buffer].offset;
-    return (facs_tensor){.data = (facs_real *)base + view.channel,
+    return (facs_tensor){.data = (facs_real *)(void *)(base + (size_t)view.channel * number),
                          .n = r->images,
                          .h = s.h,
                          .w = s.w,
@@ -63,7 +64,7 @@ static facs_call call_of(const run *r, int i)
 {
     const facs_plan *plan = r->plan;
     const facs_plan_node *p = &plan->nodes[i];
-    facs_call call = {.kernels = plan->kernels,
+    facs_call call = {.kernels = facs_plan_op_kernels(plan, i),
                       .context = {.threads = r->threads, .scratch = lane_scratch(r)},
                       .node = &p->node,
                       .mode = p->mode,
@@ -123,8 +124,9 @@ static void forward(const run *r)
         const facs_op_row *row = facs_op_get(call.node->op);
         row->op->forward(&call);
         if (call.statistics.mean && !row->moments)
-            call.kernels->batchnorm_stats(&call.context, call.statistics.mean,
-                                          call.statistics.variance, &call.y);
+            facs_plan_kernels(r->plan, i)
+                ->batchnorm_stats(&call.context, call.statistics.mean, call.statistics.variance,
+                                  &call.y);
         time = lap(r, i, time);
     }
 }
@@ -184,7 +186,7 @@ static void backward_node(const run *r, int i)
     }
     if (call.statistics.slope && !row->moments) {
         const facs_correction due = {&call.y, call.statistics.slope, call.statistics.offset};
-        call.kernels->correct(&call.context, &call.dy, &due);
+        facs_plan_kernels(plan, i)->correct(&call.context, &call.dy, &due);
     }
     row->op->backward(&call);
 }
@@ -206,20 +208,18 @@ void facs_plan_backward(facs_plan *plan)
 static void load(const run *r, const facs_source *source, int64_t first_image)
 {
     const facs_plan *plan = r->plan;
-    const facs_plan_node *p = &plan->nodes[plan->where[plan->options.first]];
+    const int first = plan->where[plan->options.first];
+    const facs_plan_node *p = &plan->nodes[first];
+    const facs_kernels *kernels = facs_plan_kernels(plan, first);
     const facs_tensor y = tensor_of(r, p, p->value);
     const facs_context context = {.threads = r->threads, .scratch = lane_scratch(r)};
     const int64_t skipped = first_image * y.h * y.w * y.c;
 
-    if (source->pixels) {
-        plan->kernels->normalise_u8(&context, &y, source->pixels + skipped, source->scale,
-                                    source->shift);
-        return;
-    }
-    facs_tensor x = y;
-    x.data = (facs_real *)(uintptr_t)(source->numbers + skipped);
-    x.stride = y.c;
-    plan->kernels->copy(&context, &y, &x, 0);
+    if (source->pixels)
+        kernels->normalise_u8(&context, &y, source->pixels + skipped, source->scale,
+                              source->shift);
+    else
+        kernels->load_numbers(&context, &y, source->numbers + skipped);
 }
 
 void facs_plan_load(facs_plan *plan, const facs_source *source, int64_t n)
@@ -247,11 +247,9 @@ static void infer_chunk(void *context, int64_t chunk, int worker)
     load(&r, all->source, first);
     forward(&r);
     const facs_tensor y = tensor_of(&r, last, last->value);
-    facs_tensor out = y;
-    out.stride = y.c;
-    out.data = all->output + first * y.h * y.w * y.c;
-    const facs_context copying = {.threads = r.threads, .scratch = lane_scratch(&r)};
-    r.plan->kernels->copy(&copying, &out, &y, 0);
+    const facs_context context_of_copy = {.threads = r.threads, .scratch = lane_scratch(&r)};
+    facs_plan_kernels(r.plan, r.plan->count - 1)
+        ->store_numbers(&context_of_copy, all->output + first * y.h * y.w * y.c, &y);
 }
 
 void facs_plan_infer(facs_plan *plan, const facs_source *source, int64_t n, facs_real *output)

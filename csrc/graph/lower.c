@@ -88,6 +88,47 @@ static void lower_node(facs_plan *plan, const facs_node *node, int i, const int 
         emit(plan, node, i);
 }
 
+/* Everything up to the pooled features is narrow: what lies behind is small, and where
+ * scores and the loss are made. */
+static void mark_narrow(facs_plan *plan, const facs_graph *graph)
+{
+    for (int i = 0; i < plan->count && plan->options.narrow; i++) {
+        facs_plan_node *p = &plan->nodes[i];
+        const facs_op_kind op = graph->nodes[p->source].op;
+        if (p->node.op == FACS_OP_INPUT)
+            p->narrow = i == 0 && op != FACS_OP_GLOBALPOOL;
+        else
+            p->narrow = op != FACS_OP_GLOBALPOOL && plan->nodes[p->node.input[0]].narrow;
+    }
+}
+
+static facs_status check_narrow(const facs_plan *plan)
+{
+    for (int i = 0; i < plan->count; i++) {
+        const facs_node *node = &plan->nodes[i].node;
+        const facs_conv *g = &node->u.conv.geometry;
+        const int grouped =
+            node->op == FACS_OP_CONV && g->groups > 1 && (g->groups != g->ci || g->ci != g->co);
+        if (plan->nodes[i].narrow &&
+            (grouped || node->op == FACS_OP_DROPOUT || node->op == FACS_OP_LOSS))
+            return facs_fail(FACS_E_UNSUPPORTED, "%s: %s does not compute in bfloat16",
+                             node->name,
+                             grouped ? "a grouped convolution" : facs_op_get(node->op)->name);
+    }
+    return FACS_OK;
+}
+
+const facs_kernels *facs_plan_kernels(const facs_plan *plan, int i)
+{
+    return plan->nodes[i].narrow ? plan->options.narrow : plan->kernels;
+}
+
+const facs_kernels *facs_plan_op_kernels(const facs_plan *plan, int i)
+{
+    const facs_node *node = &plan->nodes[i].node;
+    return facs_plan_kernels(plan, node->op == FACS_OP_INPUT ? i : node->input[0]);
+}
+
 facs_status facs_plan_lower(facs_plan *plan, const facs_graph *graph)
 {
     const facs_plan_options *o = &plan->options;
@@ -104,5 +145,6 @@ facs_status facs_plan_lower(facs_plan *plan, const facs_graph *graph)
     if (plan->where[o->first] != 0)
         return facs_fail(FACS_E_ARG, "plan: %s does not depend on %s alone",
                          graph->nodes[o->last].name, graph->nodes[o->first].name);
-    return FACS_OK;
+    mark_narrow(plan, graph);
+    return check_narrow(plan);
 }

@@ -7,7 +7,8 @@ static size_t statistics_scratch(const facs_plan *plan, int i, int threads)
     const facs_plan_node *p = &plan->nodes[i];
     const facs_shape s = p->node.shape;
     if (!facs_plan_is_counted(plan, i) || facs_op_get(p->node.op)->moments) return 0;
-    return plan->kernels->reduce_scratch(s.c, plan->options.batch * s.h * s.w, threads);
+    return facs_plan_kernels(plan, i)->reduce_scratch(s.c, plan->options.batch * s.h * s.w,
+                                                      threads);
 }
 
 static size_t larger(size_t a, size_t b)
@@ -26,8 +27,8 @@ static facs_demand demand_of(facs_plan *plan, int threads)
         const facs_op *op = facs_op_get(p->node.op)->op;
         all.scratch = larger(all.scratch, statistics_scratch(plan, i, threads));
         if (!op->demand) continue;
-        const facs_demand wanted =
-            op->demand(plan->kernels, &p->node, p->mode, plan->options.batch, threads);
+        const facs_demand wanted = op->demand(facs_plan_op_kernels(plan, i), &p->node, p->mode,
+                                              plan->options.batch, threads);
         p->state = all.state;
         all.state += facs_align(wanted.state);
         all.scratch = larger(all.scratch, wanted.scratch);

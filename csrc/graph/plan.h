@@ -18,7 +18,10 @@ typedef struct facs_plan_options {
     int64_t batch; /* per lane */
     int threads;
     int lanes; /* only for FACS_MODE_INFER: batches that run side by side, each on one thread */
-    int keep;  /* keep BatchNorm outputs for backward instead of computing them again */
+    /* Kernels of tensors of bfloat16, for everything up to the pooled features; NULL: all are
+     * of facs_real. Borrowed. */
+    const facs_kernels *narrow;
+    int keep; /* keep BatchNorm outputs for backward instead of computing them again */
 } facs_plan_options;
 
 facs_status facs_plan_create(facs_plan **plan, const facs_graph *graph,
@@ -61,7 +64,8 @@ void facs_plan_backward(facs_plan *plan);
 void facs_plan_infer(facs_plan *plan, const facs_source *source, int64_t n, facs_real *output);
 
 /* Value or gradient of a node of the graph in lane 0, for n images; data is NULL where the
- * plan does not have it. Inputs and the result are always there. */
+ * plan does not have it. Inputs and the result are always there. With narrow kernels, those up
+ * to the pooled features are bfloat16. */
 facs_tensor facs_plan_value(const facs_plan *plan, int node, int64_t n);
 facs_tensor facs_plan_gradient(const facs_plan *plan, int node, int64_t n);
 

@@ -27,6 +27,7 @@ typedef struct facs_plan_node {
     int source;    /* index in the graph */
     int consumers; /* plan nodes that read the value */
     int needs_gradient;
+    int narrow;  /* its value is of bfloat16 */
     int applied; /* a BatchNorm that its readers apply: its views are those of its input */
     facs_view value, replayed, gradient;
     int replay_step; /* backward step before which the value is replayed, or -1 */
@@ -57,7 +58,11 @@ struct facs_plan {
     double *profile; /* see facs_plan_profile */
 };
 
-/* Fills nodes, count and where: range, fusion, modes. */
+/* Kernels of the tensors of node i, and of what it reads, which is what its op calls. */
+const facs_kernels *facs_plan_kernels(const facs_plan *plan, int i);
+const facs_kernels *facs_plan_op_kernels(const facs_plan *plan, int i);
+
+/* Fills nodes, count and where: range, fusion, modes, which are narrow. */
 facs_status facs_plan_lower(facs_plan *plan, const facs_graph *graph);
 
 /* Whether node i takes the batch statistics of its own value, or has the gradient of it

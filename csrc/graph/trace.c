@@ -79,7 +79,7 @@ static int new_buffer(facs_plan *plan, int i, int stride)
     facs_buffer *b = &plan->buffers[plan->buffer_count];
     const size_t numbers =
         (size_t)plan->options.batch * (size_t)s.h * (size_t)s.w * (size_t)stride;
-    *b = (facs_buffer){.bytes = facs_align(numbers * sizeof(facs_real)),
+    *b = (facs_buffer){.bytes = facs_align(numbers * facs_plan_kernels(plan, i)->number),
                        .begin = 2 * plan->count,
                        .end = -1,
                        .stride = stride};

@@ -78,6 +78,7 @@ typedef struct facs_update {
 
 typedef struct facs_kernels {
     const char *name;
+    size_t number; /* bytes of a number of the tensors it works on */
 #define KERNEL(type, name, arguments) type(*name) arguments;
 #include "kernel/kernel.def"
 #undef KERNEL
@@ -85,10 +86,19 @@ typedef struct facs_kernels {
 
 extern const facs_kernels facs_kernels_ref, facs_kernels_blas, facs_kernels_generic,
     facs_kernels_avx2, facs_kernels_avx512;
+/* The same for tensors of bfloat16 (data points to uint16_t); vectors, weights and sums stay
+ * facs_real. The last multiplies bfloat16, the others compute in float. */
+extern const facs_kernels facs_kernels_generic_bfloat16, facs_kernels_avx2_bfloat16,
+    facs_kernels_avx512_bfloat16, facs_kernels_avx512_pairs_bfloat16;
 
 /* Fills *kernels with the best this machine has, no higher than the rung named limit
  * (NULL or "": no limit). Returns 0 when no rung has that name. */
 int facs_kernels_select(facs_kernels *kernels, const char *limit);
+
+/* The same for tensors of bfloat16. Rows that have no such tensors are those of
+ * facs_kernels_select; grouped convolutions and dropout are missing. Rungs below generic
+ * count as that one. */
+int facs_kernels_select_bfloat16(facs_kernels *kernels, const char *limit);
 
 /* Name of rung i, from the plainest; NULL past the last usable one. */
 const char *facs_kernels_rung(int i);

@@ -11,7 +11,8 @@ enum { LANE_BATCH = 2 };
 
 struct facs_session {
     facs_network *network;
-    facs_kernels kernels;
+    facs_kernels kernels, narrow;
+    facs_precision precision;
     int threads;
     facs_real scale[3], shift[3];
     facs_real *gradients;
@@ -21,8 +22,20 @@ struct facs_session {
     facs_plan *training; /* for facs_session_forward */
 };
 
+/* The gradient checks' build in double has one kind of number. */
+static int select_narrow(facs_session *s, facs_precision precision, const char *limit)
+{
+#ifdef FACS_DOUBLE
+    (void)s, (void)limit;
+    return precision == FACS_PRECISION_FLOAT32;
+#else
+    return precision == FACS_PRECISION_FLOAT32 ||
+           facs_kernels_select_bfloat16(&s->narrow, limit);
+#endif
+}
+
 facs_status facs_session_create(facs_session **out, facs_network *network, const char *limit,
-                                int threads)
+                                int threads, facs_precision precision)
 {
     facs_session *s;
 
@@ -30,11 +43,12 @@ facs_status facs_session_create(facs_session **out, facs_network *network, const
     if (threads < 0 || threads > FACS_MOST_THREADS)
         return facs_fail(FACS_E_ARG, "threads is %d, want 1 to %d", threads, FACS_MOST_THREADS);
     FACS_TRY(facs_allocate(&s, 1, sizeof *s, "session"));
-    if (!facs_kernels_select(&s->kernels, limit)) {
+    if (!facs_kernels_select(&s->kernels, limit) || !select_narrow(s, precision, limit)) {
         facs_free(s);
         return facs_fail(FACS_E_ARG, "FACS_CPU is '%s', which this machine does not have",
                          limit);
     }
+    s->precision = precision;
     s->threads = threads > 0 ? threads : facs_threads_default();
     s->network = network;
     s->version = 1;
@@ -61,6 +75,11 @@ facs_network *facs_session_network(const facs_session *s)
 const facs_kernels *facs_session_kernels(const facs_session *s)
 {
     return &s->kernels;
+}
+
+const facs_kernels *facs_session_narrow(const facs_session *s)
+{
+    return s->precision == FACS_PRECISION_BFLOAT16 ? &s->narrow : NULL;
 }
 
 int facs_session_threads(const facs_session *s)
@@ -114,6 +133,7 @@ static facs_plan_options inference_options(const facs_session *s, facs_stretch s
         .batch = LANE_BATCH,
         .threads = s->threads,
         .lanes = s->threads,
+        .narrow = facs_session_narrow(s),
     };
 }
 
@@ -148,7 +168,8 @@ static facs_status training_plan(facs_session *s, facs_mode mode, int64_t n)
                                            .mode = mode,
                                            .batch = n,
                                            .threads = s->threads,
-                                           .lanes = 1};
+                                           .lanes = 1,
+                                           .narrow = facs_session_narrow(s)};
         facs_plan_free(s->training);
         s->training = NULL;
         FACS_TRY(facs_plan_create(&s->training, &s->network->graph, &s->kernels, &options));
@@ -232,7 +253,8 @@ facs_status facs_session_measure(const facs_session *s, int64_t batch, int train
                                        .mode = FACS_MODE_TRAIN,
                                        .batch = batch,
                                        .threads = s->threads,
-                                       .lanes = 1};
+                                       .lanes = 1,
+                                       .narrow = facs_session_narrow(s)};
     const facs_status status = facs_plan_measure(bytes, &t.graph, &s->kernels, &options);
     facs_free(t.graph.nodes);
     return status;

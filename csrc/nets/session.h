@@ -16,14 +16,24 @@ typedef enum facs_stretch {
     FACS_STRETCH_COUNT
 } facs_stretch;
 
+/* What activations and their gradients are kept as up to the pooled features, and multiplied
+ * as where the processor can. Weights, sums, statistics and all behind are facs_real. */
+typedef enum facs_precision {
+    FACS_PRECISION_FLOAT32,
+    FACS_PRECISION_BFLOAT16,
+    FACS_PRECISION_COUNT
+} facs_precision;
+
 /* Takes the network over. limit: the highest rung of kernels, or NULL. threads 0: as many
  * as the process may use; at most FACS_MOST_THREADS. */
 facs_status facs_session_create(facs_session **session, facs_network *network,
-                                const char *limit, int threads) FACS_MUST_USE;
+                                const char *limit, int threads,
+                                facs_precision precision) FACS_MUST_USE;
 void facs_session_free(facs_session *session);
 
 facs_network *facs_session_network(const facs_session *session);
 const facs_kernels *facs_session_kernels(const facs_session *session);
+const facs_kernels *facs_session_narrow(const facs_session *session); /* NULL in float32 */
 int facs_session_threads(const facs_session *session);
 
 /* Gradient slab, laid out as the parameters; made on first use. */

@@ -41,11 +41,12 @@ static int parse_choices(facs_network_options *o, const char *padding, const cha
 
 static facs_status create(facs_network_object *self, const char *name,
                           const facs_network_options *options, unsigned long long seed,
-                          const char *cpu, int threads)
+                          const char *cpu, int threads, facs_precision precision)
 {
     facs_network *network;
     FACS_TRY(facs_network_create(&network, name, options, seed));
-    const facs_status status = facs_session_create(&self->session, network, cpu, threads);
+    const facs_status status =
+        facs_session_create(&self->session, network, cpu, threads, precision);
     if (status != FACS_OK) facs_network_free(network);
     return status;
 }
@@ -54,22 +55,27 @@ static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
 {
     static char *names[] = {"name",       "labels",  "width",   "input_size", "padding",
                             "activation", "epsilon", "dropout", "head",       "threads",
-                            "seed",       "cpu",     NULL};
+                            "seed",       "cpu",     "dtype",   NULL};
+    static const char *const precisions[] = {
+        [FACS_PRECISION_FLOAT32] = "float32", [FACS_PRECISION_BFLOAT16] = "bfloat16"};
     facs_network_options o = {0};
-    const char *name, *padding, *activation, *head, *cpu;
+    const char *name, *padding, *activation, *head, *cpu, *dtype;
     int threads;
     unsigned long long seed;
     facs_status status;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sidissddsiKz", names, &name, &o.labels,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sidissddsiKzs", names, &name, &o.labels,
                                      &o.width, &o.input_size, &padding, &activation, &o.epsilon,
-                                     &o.dropout, &head, &threads, &seed, &cpu))
+                                     &o.dropout, &head, &threads, &seed, &cpu, &dtype))
         return NULL;
+    const int precision = facs_py_choice("dtype", dtype, precisions, FACS_PRECISION_COUNT);
+    if (precision < 0) return NULL;
     if (parse_choices(&o, padding, activation, head) < 0) return NULL;
     facs_network_object *self = (facs_network_object *)type->tp_alloc(type, 0);
     if (!self) return NULL;
     self->lock = PyThread_allocate_lock();
-    FACS_PY_UNLOCKED(status = create(self, name, &o, seed, cpu, threads));
+    FACS_PY_UNLOCKED(status =
+                         create(self, name, &o, seed, cpu, threads, (facs_precision)precision));
     if (status != FACS_OK || !self->lock) {
         Py_DECREF(self);
         return status == FACS_OK ? PyErr_NoMemory() : facs_py_raise(status);
@@ -177,9 +183,10 @@ static PyObject *network_get_threads(PyObject *object, void *unused)
 
 static PyObject *network_get_rung(PyObject *object, void *unused)
 {
+    const facs_session *session = ((facs_network_object *)object)->session;
+    const facs_kernels *narrow = facs_session_narrow(session);
     (void)unused;
-    return PyUnicode_FromString(
-        facs_session_kernels(((facs_network_object *)object)->session)->name);
+    return PyUnicode_FromString((narrow ? narrow : facs_session_kernels(session))->name);
 }
 
 PyDoc_STRVAR(forward_doc, "forward($self, /, x, training=False, seed=0, step=0)\n--\n\n"

@@ -80,6 +80,7 @@ static facs_status make_plan(facs_trainer *t, int64_t batch)
         .batch = batch,
         .threads = facs_session_threads(t->session),
         .lanes = 1,
+        .narrow = facs_session_narrow(t->session),
     };
     if (t->stage.on_features && options.boundary <= net->features)
         return facs_fail(FACS_E_ARG, "stage: block '%s' trains, which features do not reach",

@@ -57,6 +57,12 @@ class Network:
         Workers, at most 256; None is every processor the process may use.
     seed : int
         Of the initial weights.
+    dtype : {"float32", "bfloat16"}
+        What activations and their gradients are kept as up to the pooled features; with
+        ``"bfloat16"`` they take half the memory, and products are of bfloat16 where the processor
+        has them faster than float32 (AVX512_BF16 of AMD), else of float32. Weights, the optimiser,
+        sums over a batch, the head and the loss are float32 either way. It belongs to the process,
+        like `threads`, and is not part of a saved model.
 
     Raises
     ------
@@ -87,10 +93,12 @@ class Network:
         preprocessing: Preprocessing | None = None,
         threads: int | None = None,
         seed: int = 0,
+        dtype: str = "float32",
     ) -> None:
         names = _label_names(labels)
         self._threads = None if threads is None else _whole("threads", threads, 1, 256)
         self._seed = _whole("seed", seed, 0, 2**64 - 1)
+        self._dtype = dtype
         usual = next(iter(dialects_of(name)), _UNKNOWN)
         self.config = NetworkConfig(
             name,
@@ -107,9 +115,11 @@ class Network:
         self._core = self._build(self.config)
 
     @classmethod
-    def from_config(cls, config: NetworkConfig, *, threads: int | None = None, seed: int = 0) -> Network:
+    def from_config(
+        cls, config: NetworkConfig, *, threads: int | None = None, seed: int = 0, dtype: str = "float32"
+    ) -> Network:
         """The network that a config describes, with initial weights."""
-        return cls(**{**_plain(config), "labels": config.labels}, threads=threads, seed=seed)
+        return cls(**{**_plain(config), "labels": config.labels}, threads=threads, seed=seed, dtype=dtype)
 
     def _build(self, c: NetworkConfig) -> _core.Network:
         core = _core.Network(
@@ -125,6 +135,7 @@ class Network:
             self._threads or 0,
             self._seed,
             os.environ.get("FACS_CPU"),
+            self._dtype,
         )
         core.set_pixels(*c.preprocessing.scale_and_shift())
         return core
@@ -156,8 +167,13 @@ class Network:
         return self._core.threads
 
     @property
+    def dtype(self) -> str:
+        """What activations are kept as: float32 or bfloat16."""
+        return self._dtype
+
+    @property
     def instruction_set(self) -> str:
-        """Rung of the kernels in use: ref, generic, blas, avx2, avx512."""
+        """Rung of the kernels in use: ref, generic, blas, avx2, avx512; in bfloat16 also avx512_bf16."""
         return self._core.instruction_set
 
     @property

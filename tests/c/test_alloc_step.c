@@ -85,7 +85,8 @@ static facs_status make(facs_session **session, facs_trainer **trainer)
 
     *session = NULL, *trainer = NULL;
     FACS_TRY(facs_network_create(&network, "mobilenet_v1", &options, 0));
-    const facs_status status = facs_session_create(session, network, NULL, 2);
+    const facs_status status =
+        facs_session_create(session, network, NULL, 2, FACS_PRECISION_FLOAT32);
     if (status != FACS_OK) {
         facs_network_free(network);
         return status;

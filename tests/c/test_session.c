@@ -23,7 +23,8 @@ static facs_status make(facs_session **session, int threads)
                                           .dropout = 0.2};
     facs_network *network;
     CHECK_OK(facs_network_create(&network, "mobilenet_v1", &options, 7));
-    const facs_status status = facs_session_create(session, network, NULL, threads);
+    const facs_status status =
+        facs_session_create(session, network, NULL, threads, FACS_PRECISION_FLOAT32);
     if (status != FACS_OK) facs_network_free(network);
     return status;
 }

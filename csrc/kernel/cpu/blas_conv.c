@@ -321,6 +321,7 @@ static size_t bwd_scratch(const facs_conv *g, int64_t n, int threads)
 
 const facs_kernels facs_kernels_blas = {
     .name = "blas",
+    .number = sizeof(float),
     .conv_fwd_scratch = fwd_scratch,
     .conv_bwd_scratch = bwd_scratch,
     .conv_packed = packed,

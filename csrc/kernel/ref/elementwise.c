@@ -71,6 +71,20 @@ void facs_ref_copy(const facs_context *ctx, const facs_tensor *y, const facs_ten
     facs_ref_store(at(y, p, c), *at(x, p, c), accumulate);
 }
 
+void facs_ref_load_numbers(const facs_context *ctx, const facs_tensor *y, const facs_real *x)
+{
+    (void)ctx;
+    FOR_EACH(y, p, c)
+    *at(y, p, c) = x[p * y->c + c];
+}
+
+void facs_ref_store_numbers(const facs_context *ctx, facs_real *y, const facs_tensor *x)
+{
+    (void)ctx;
+    FOR_EACH(x, p, c)
+    y[p * x->c + c] = *at(x, p, c);
+}
+
 void facs_ref_dropout(const facs_context *ctx, const facs_tensor *y, const facs_tensor *x,
                       facs_real rate, uint64_t seed, uint32_t step, int accumulate)
 {
