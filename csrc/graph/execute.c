@@ -141,23 +141,52 @@ void facs_plan_backward(facs_plan *plan)
     plan->images = 0; /* gradients lie where values were */
 }
 
+/* Fills y from row `row` of the source on. */
+static void load_from(const run *r, const facs_source *source, facs_tensor y, int64_t row)
+{
+    const facs_kernels *k = r->plan->kernels;
+    const facs_context context = {.threads = r->threads, .scratch = lane_scratch(r)};
+    const int64_t skipped = row * y.h * y.w * y.c;
+
+    if (source->pixels) {
+        k->normalise_u8(&context, &y, source->pixels + skipped, source->scale, source->shift);
+    } else if (source->bfloats) {
+        k->bfloat16_to(&context, &y, source->bfloats + skipped);
+    } else {
+        facs_tensor x = y;
+        x.data = (facs_real *)(uintptr_t)(source->numbers + skipped);
+        x.stride = y.c;
+        k->copy(&context, &y, &x, 0);
+    }
+}
+
+typedef struct loading {
+    const run *run;
+    const facs_source *source;
+    facs_tensor y;
+    int64_t first_image;
+} loading;
+
+static void load_image(void *context, int64_t image, int worker)
+{
+    const loading *l = context;
+    facs_tensor y = l->y;
+    (void)worker;
+    y.data = facs_tensor_image(&l->y, image);
+    y.n = 1;
+    load_from(l->run, l->source, y, l->source->rows[l->first_image + image]);
+}
+
 static void load(const run *r, const facs_source *source, int64_t first_image)
 {
     const facs_plan *plan = r->plan;
     const facs_plan_node *p = &plan->nodes[plan->where[plan->options.first]];
-    const facs_tensor y = tensor_of(r, p, p->value);
-    const facs_context context = {.threads = r->threads, .scratch = lane_scratch(r)};
-    const int64_t skipped = first_image * y.h * y.w * y.c;
+    loading l = {r, source, tensor_of(r, p, p->value), first_image};
 
-    if (source->pixels) {
-        plan->kernels->normalise_u8(&context, &y, source->pixels + skipped, source->scale,
-                                    source->shift);
-        return;
-    }
-    facs_tensor x = y;
-    x.data = (facs_real *)(uintptr_t)(source->numbers + skipped);
-    x.stride = y.c;
-    plan->kernels->copy(&context, &y, &x, 0);
+    if (source->rows)
+        facs_parallel(r->threads, r->images, load_image, &l);
+    else
+        load_from(r, source, l.y, first_image);
 }
 
 void facs_plan_load(facs_plan *plan, const facs_source *source, int64_t n)

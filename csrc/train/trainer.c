@@ -42,8 +42,8 @@ static facs_status copy_arrays(facs_trainer *t, const facs_stage *stage)
     return FACS_OK;
 }
 
-/* Copies the running statistics of all layers to the side, or back. A forward pass moves
- * them before it is known whether its step can be taken. */
+/* Copies the running statistics to the side, or back. A forward pass moves them before it is
+ * known whether its step can be taken. */
 static void copy_statistics(const facs_trainer *t, int restore)
 {
     const facs_network *net = facs_session_network(t->session);
@@ -72,8 +72,11 @@ static facs_status allocate_statistics(facs_trainer *t)
 static facs_status make_plan(facs_trainer *t, int64_t batch)
 {
     const facs_network *net = facs_session_network(t->session);
+    int first = net->input;
+    if (t->stage.from_boundary)
+        FACS_TRY(facs_graph_boundary(&net->graph, t->stage.first_block, &first));
     const facs_plan_options options = {
-        .first = t->stage.on_features ? net->features : net->input,
+        .first = first,
         .last = t->training.loss,
         .boundary = facs_graph_block_start(&t->training.graph, t->stage.first_block),
         .mode = t->stage.stored_statistics ? FACS_MODE_TRAIN_STORED : FACS_MODE_TRAIN,
@@ -81,9 +84,6 @@ static facs_status make_plan(facs_trainer *t, int64_t batch)
         .threads = facs_session_threads(t->session),
         .lanes = 1,
     };
-    if (t->stage.on_features && options.boundary <= net->features)
-        return facs_fail(FACS_E_ARG, "stage: block '%s' trains, which features do not reach",
-                         net->graph.blocks[t->stage.first_block]);
     FACS_TRY(facs_session_gradients(t->session, &t->gradients));
     FACS_TRY(facs_plan_create(&t->plan, &t->training.graph, facs_session_kernels(t->session),
                               &options));
@@ -175,8 +175,12 @@ static void load(facs_trainer *t, const facs_training_batch *batch)
 {
     facs_real scale[3], shift[3];
     facs_session_get_pixels(t->session, scale, shift);
-    const facs_source source = {
-        .pixels = batch->pixels, .numbers = batch->numbers, .scale = scale, .shift = shift};
+    const facs_source source = {.pixels = batch->pixels,
+                                .numbers = batch->numbers,
+                                .bfloats = batch->bfloats,
+                                .rows = batch->rows,
+                                .scale = scale,
+                                .shift = shift};
     const size_t bytes = (size_t)batch->n *
                          (size_t)facs_session_network(t->session)->options.labels *
                          sizeof(facs_real);
