@@ -77,6 +77,18 @@ void facs_plan_prepare(facs_plan *plan)
     facs_parallel(plan->options.threads, plan->count, prepare_node, &r);
 }
 
+static void prepare_trained_node(void *context, int64_t i, int worker)
+{
+    const run *r = context;
+    if (r->plan->nodes[i].mode != FACS_MODE_INFER) prepare_node(context, i, worker);
+}
+
+void facs_plan_prepare_trained(facs_plan *plan)
+{
+    run r = {plan, 0, 1, 1};
+    facs_parallel(plan->options.threads, plan->count, prepare_trained_node, &r);
+}
+
 static void forward(const run *r)
 {
     for (int i = 0; i < r->plan->count; i++) {

@@ -84,6 +84,11 @@ void facs_session_touch(facs_session *s)
     s->version++;
 }
 
+unsigned facs_session_version(const facs_session *s)
+{
+    return s->version;
+}
+
 void facs_session_set_pixels(facs_session *s, const facs_real scale[3],
                              const facs_real shift[3])
 {

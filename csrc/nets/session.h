@@ -34,6 +34,9 @@ facs_status facs_session_gradients(facs_session *session, facs_real **gradients)
 /* To be called whenever parameters were written. */
 void facs_session_touch(facs_session *session);
 
+/* Changes with every touch. */
+unsigned facs_session_version(const facs_session *session);
+
 /* 8-bit pixels become scale * pixel + shift, per channel. */
 void facs_session_set_pixels(facs_session *session, const facs_real scale[3],
                              const facs_real shift[3]);

@@ -17,6 +17,7 @@ struct facs_trainer {
     facs_real *weights;    /* copies of class_weight and pos_weight */
     facs_real *statistics; /* running ones as they were before the step */
     facs_plateau plateau;
+    unsigned prepared; /* the session's version that the plan's frozen nodes are ready for */
     uint64_t seed;
     uint32_t steps;
 };
@@ -42,6 +43,12 @@ static facs_status copy_arrays(facs_trainer *t, const facs_stage *stage)
     return FACS_OK;
 }
 
+/* Whether a training step moves a running statistic. */
+static int is_moved(const facs_trainer *t, const facs_parameter *p)
+{
+    return p->block >= t->stage.first_block && !facs_parameter_is_trained(p);
+}
+
 /* Copies the running statistics to the side, or back. A forward pass moves them before it is
  * known whether its step can be taken. */
 static void copy_statistics(const facs_trainer *t, int restore)
@@ -52,7 +59,7 @@ static void copy_statistics(const facs_trainer *t, int restore)
     for (int i = 0; i < net->graph.parameter_count; i++) {
         const facs_parameter *p = &net->graph.parameters[i];
         facs_real *own = net->parameters + p->offset;
-        if (facs_parameter_is_trained(p)) continue;
+        if (!is_moved(t, p)) continue;
         memcpy(restore ? own : kept, restore ? kept : own, (size_t)p->count * sizeof *own);
         kept += p->count;
     }
@@ -64,8 +71,7 @@ static facs_status allocate_statistics(facs_trainer *t)
     size_t count = 1;
 
     for (int i = 0; i < graph->parameter_count; i++)
-        if (!facs_parameter_is_trained(&graph->parameters[i]))
-            count += (size_t)graph->parameters[i].count;
+        if (is_moved(t, &graph->parameters[i])) count += (size_t)graph->parameters[i].count;
     return facs_allocate(&t->statistics, count, sizeof *t->statistics, "trainer");
 }
 
@@ -190,6 +196,22 @@ static void load(facs_trainer *t, const facs_training_batch *batch)
     memcpy(facs_plan_value(t->plan, t->training.mask, batch->n).data, batch->mask, bytes);
 }
 
+/* A step changes nothing below the boundary, so what is ready there stays so until somebody
+ * else writes parameters. */
+static void prepare(facs_trainer *t)
+{
+    if (t->prepared == facs_session_version(t->session))
+        facs_plan_prepare_trained(t->plan);
+    else
+        facs_plan_prepare(t->plan);
+}
+
+static void touch(facs_trainer *t)
+{
+    facs_session_touch(t->session);
+    t->prepared = facs_session_version(t->session);
+}
+
 facs_status facs_trainer_step(facs_trainer *t, const facs_training_batch *batch, double epoch,
                               facs_step_report *report)
 {
@@ -201,11 +223,11 @@ facs_status facs_trainer_step(facs_trainer *t, const facs_training_batch *batch,
         return facs_fail(FACS_E_ARG, "step: %lld images, want 1 to %lld", (long long)batch->n,
                          (long long)o->batch);
     copy_statistics(t, 0);
-    facs_plan_prepare(t->plan);
+    prepare(t);
     load(t, batch);
     facs_plan_forward(t->plan, batch->n, t->seed, t->steps++);
     facs_plan_backward(t->plan);
-    facs_session_touch(t->session);
+    touch(t);
     report->loss = facs_plan_value(t->plan, t->training.loss, 1).data[0];
     report->rate = t->stage.rate * facs_schedule_factor(&t->stage.schedule, epoch, &t->plateau);
     report->gradient_norm = NAN;

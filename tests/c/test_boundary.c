@@ -161,6 +161,35 @@ static void check_training(const char *name, int stored)
     facs_session_free(session);
 }
 
+/* Loss of the second of two steps on images; between them somebody else writes to the first
+ * frozen convolution, or does not. */
+static double loss_after_writing(int writes)
+{
+    facs_session *session = make_session("mobilenet_v1", FACS_HEAD_ACTION_UNITS);
+    const facs_network *network = facs_session_network(session);
+    const facs_training_batch batch = {
+        .pixels = pixels, .target = target, .mask = mask, .n = BATCH};
+    facs_stage stage = usual;
+    facs_trainer *trainer;
+    facs_step_report report;
+
+    stage.first_block = network->graph.block_count - 1;
+    CHECK_OK(facs_trainer_create(&trainer, session, &stage, BATCH, 3));
+    CHECK_OK(facs_trainer_step(trainer, &batch, 0, &report));
+    for (int i = 0; writes && i < 20; i++) network->parameters[i] *= -3;
+    if (writes) facs_session_touch(session);
+    CHECK_OK(facs_trainer_step(trainer, &batch, 0, &report));
+    facs_trainer_free(trainer);
+    facs_session_free(session);
+    return report.loss;
+}
+
+static void test_frozen_parameters_that_others_write(void)
+{
+    CHECK(loss_after_writing(0) == loss_after_writing(0));
+    CHECK(loss_after_writing(0) != loss_after_writing(1));
+}
+
 static void test_two_values_are_refused(void)
 {
     facs_graph graph = {0};
@@ -200,6 +229,7 @@ int main(void)
         for (int head = 0; head < FACS_HEAD_COUNT; head++)
             check_passes(names[i], (facs_head)head);
     for (int i = 0; i < NAMES; i++) check_training(names[i], i % 2);
+    test_frozen_parameters_that_others_write();
     test_two_values_are_refused();
     test_expecting_changes_nothing();
     return check_report("boundary");
