@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* Blocks from LARGE bytes on are worth the tenth of a millisecond that it takes to ask. */
 enum { HUGE_PAGE = 2 << 20, LARGE = 64 << 20 };
@@ -58,4 +59,11 @@ facs_status facs_allocate_slab(void *out, size_t bytes, const char *purpose)
 void facs_free(void *block)
 {
     free(block);
+}
+
+void facs_memory_expect(const void *start, size_t bytes)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)start;
+    const uintptr_t first = at & ~(page - 1);
+    (void)madvise((void *)first, at - first + bytes, MADV_WILLNEED);
 }

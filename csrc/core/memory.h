@@ -22,6 +22,9 @@ facs_status facs_allocate_slab(void *out, size_t bytes, const char *purpose) FAC
 /* Frees either kind; NULL is legal. */
 void facs_free(void *block);
 
+/* Lets the system read ahead what of these bytes lies in a mapped file. */
+void facs_memory_expect(const void *start, size_t bytes);
+
 /* bytes rounded up to FACS_ALIGNMENT. */
 static inline size_t facs_align(size_t bytes)
 {

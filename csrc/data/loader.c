@@ -178,6 +178,25 @@ static facs_status check_indices(const facs_loader *l, const int64_t *indices, i
     return FACS_OK;
 }
 
+static void shuffle(uint64_t seed, uint32_t epoch, int64_t *order, int64_t count)
+{
+    facs_rng rng = facs_rng_stream(seed, FACS_RNG_SHUFFLE, epoch, 0);
+    facs_rng_shuffle(&rng, order, count);
+}
+
+void facs_loader_draw(uint64_t seed, uint32_t epoch, double flip, int64_t count, int64_t *order,
+                      uint8_t *mirrored)
+{
+    facs_augmentation augmentation = facs_augmentation_none();
+
+    augmentation.flip_probability = flip;
+    for (int64_t i = 0; i < count; i++) {
+        order[i] = i;
+        mirrored[i] = (uint8_t)facs_loader_variant(seed, epoch, i, &augmentation).flip;
+    }
+    shuffle(seed, epoch, order, count);
+}
+
 facs_status facs_loader_start(facs_loader *l, uint32_t epoch, const int64_t *indices,
                               int64_t count, int mirror)
 {
@@ -189,10 +208,7 @@ facs_status facs_loader_start(facs_loader *l, uint32_t epoch, const int64_t *ind
     pthread_mutex_lock(&l->lock);
     drain(l);
     for (int64_t i = 0; i < count; i++) l->order[i] = indices ? indices[i] : i;
-    if (l->options.shuffle) {
-        facs_rng rng = facs_rng_stream(l->options.seed, FACS_RNG_SHUFFLE, epoch, 0);
-        facs_rng_shuffle(&rng, l->order, count);
-    }
+    if (l->options.shuffle) shuffle(l->options.seed, epoch, l->order, count);
     l->total = count;
     l->batches = (count - 1) / l->options.batch + 1;
     l->handed = l->filling = l->position = l->consumed = 0;

@@ -56,6 +56,11 @@ facs_status facs_loader_create(facs_loader **loader, const facs_sample_table *ta
 /* Stops and joins the workers, also in mid-pass. */
 void facs_loader_free(facs_loader *loader);
 
+/* What a shuffled pass over all of `count` rows draws at a probability of flips: their order,
+ * and per row whether it is mirrored. */
+void facs_loader_draw(uint64_t seed, uint32_t epoch, double flip, int64_t count, int64_t *order,
+                      uint8_t *mirrored);
+
 /* Begins a pass over the rows in `indices` (NULL: all), ending one that is under way.
  * FACS_E_ARG names an index outside the table.
  * `mirror` turns every image left to right, whatever the augmentation draws. */

@@ -52,6 +52,15 @@ static inline int64_t facs_loader_batch_size(const facs_loader *l, int64_t batch
     return l->total / l->batches + (batch < l->total % l->batches);
 }
 
+/* How a row's image is varied in an epoch. */
+static inline facs_augmentation_draw facs_loader_variant(uint64_t seed, uint32_t epoch,
+                                                         int64_t row,
+                                                         const facs_augmentation *options)
+{
+    facs_rng rng = facs_rng_stream(seed, FACS_RNG_AUGMENT, epoch, (uint32_t)row);
+    return facs_augmentation_make_draw(options, &rng);
+}
+
 /* Failures of files, which a pass may leave out. */
 static inline int facs_loader_skippable(facs_status status)
 {

@@ -98,9 +98,8 @@ static facs_status vary(facs_loader *l, const job *j, const facs_image *image,
                         facs_image_scratch *scratch)
 {
     const int size = l->options.size;
-    facs_rng rng =
-        facs_rng_stream(l->options.seed, FACS_RNG_AUGMENT, j->epoch, (uint32_t)j->row);
-    facs_augmentation_draw draw = facs_augmentation_make_draw(&l->options.augmentation, &rng);
+    facs_augmentation_draw draw =
+        facs_loader_variant(l->options.seed, j->epoch, j->row, &l->options.augmentation);
     if (j->mirror) draw.flip = !draw.flip;
     return facs_image_augment(j->slot->pixels + j->position * 3 * size * size, image, size,
                               &draw, scratch);

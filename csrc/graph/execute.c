@@ -116,17 +116,29 @@ static double lap(const run *r, int entry, double start)
     return now;
 }
 
+static void prepare_trained_node(void *context, int64_t i, int worker)
+{
+    const run *r = context;
+    if (r->plan->nodes[i].mode != FACS_MODE_INFER) prepare_node(context, i, worker);
+}
+
+void facs_plan_prepare_trained(facs_plan *plan)
+{
+    run r = {plan, 0, 1, 1};
+    facs_parallel(plan->options.threads, plan->count, prepare_trained_node, &r);
+}
+
 static void forward(const run *r)
 {
     double time = lap(r, -1, 0);
     for (int i = 0; i < r->plan->count; i++) {
-        const facs_call call = call_of(r, i);
-        const facs_op_row *row = facs_op_get(call.node->op);
-        row->op->forward(&call);
-        if (call.statistics.mean && !row->moments)
+        facs_call call = call_of(r, i);
+        const facs_statistics counted = call.statistics;
+        if (!facs_plan_op_counts(r->plan, i)) call.statistics.mean = NULL;
+        facs_op_get(call.node->op)->op->forward(&call);
+        if (counted.mean && !call.statistics.mean)
             facs_plan_kernels(r->plan, i)
-                ->batchnorm_stats(&call.context, call.statistics.mean, call.statistics.variance,
-                                  &call.y);
+                ->batchnorm_stats(&call.context, counted.mean, counted.variance, &call.y);
         time = lap(r, i, time);
     }
 }
@@ -205,21 +217,54 @@ void facs_plan_backward(facs_plan *plan)
     plan->images = 0; /* gradients lie where values were */
 }
 
+/* Fills y from row `row` of the source on. */
+static void load_from(const run *r, const facs_source *source, facs_tensor y, int64_t row)
+{
+    const facs_kernels *k = facs_plan_kernels(r->plan, 0);
+    const facs_context context = {.threads = r->threads, .scratch = lane_scratch(r)};
+    const int64_t skipped = row * y.h * y.w * y.c;
+
+    if (source->pixels)
+        k->normalise_u8(&context, &y, source->pixels + skipped, source->scale, source->shift);
+    else if (source->bfloats)
+        k->bfloat16_to(&context, &y, source->bfloats + skipped);
+    else
+        k->load_numbers(&context, &y, source->numbers + skipped);
+}
+
+typedef struct loading {
+    const run *run;
+    const facs_source *source;
+    facs_tensor y;
+    int64_t first_image;
+} loading;
+
+static facs_tensor image_of(const run *r, facs_tensor y, int64_t image)
+{
+    const size_t bytes = (size_t)(y.h * y.w * y.stride) * facs_plan_kernels(r->plan, 0)->number;
+    y.data = (facs_real *)(void *)((char *)y.data + (size_t)image * bytes);
+    y.n = 1;
+    return y;
+}
+
+static void load_image(void *context, int64_t image, int worker)
+{
+    const loading *l = context;
+    (void)worker;
+    load_from(l->run, l->source, image_of(l->run, l->y, image),
+              l->source->rows[l->first_image + image]);
+}
+
 static void load(const run *r, const facs_source *source, int64_t first_image)
 {
     const facs_plan *plan = r->plan;
-    const int first = plan->where[plan->options.first];
-    const facs_plan_node *p = &plan->nodes[first];
-    const facs_kernels *kernels = facs_plan_kernels(plan, first);
-    const facs_tensor y = tensor_of(r, p, p->value);
-    const facs_context context = {.threads = r->threads, .scratch = lane_scratch(r)};
-    const int64_t skipped = first_image * y.h * y.w * y.c;
+    const facs_plan_node *p = &plan->nodes[plan->where[plan->options.first]];
+    loading l = {r, source, tensor_of(r, p, p->value), first_image};
 
-    if (source->pixels)
-        kernels->normalise_u8(&context, &y, source->pixels + skipped, source->scale,
-                              source->shift);
+    if (source->rows)
+        facs_parallel(r->threads, r->images, load_image, &l);
     else
-        kernels->load_numbers(&context, &y, source->numbers + skipped);
+        load_from(r, source, l.y, first_image);
 }
 
 void facs_plan_load(facs_plan *plan, const facs_source *source, int64_t n)

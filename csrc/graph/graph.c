@@ -33,6 +33,26 @@ int facs_graph_block_start(const facs_graph *graph, int block)
     return i;
 }
 
+facs_status facs_graph_boundary(const facs_graph *graph, int block, int *node)
+{
+    const int start = facs_graph_block_start(graph, block);
+
+    *node = -1;
+    for (int i = start; i < graph->count; i++)
+        for (int j = 0; j < facs_op_get(graph->nodes[i].op)->inputs; j++) {
+            const int x = graph->nodes[i].input[j];
+            if (x >= start || x == *node) continue;
+            if (*node >= 0)
+                return facs_fail(
+                    FACS_E_UNSUPPORTED, "block %s: more than one value enters it, %s and %s",
+                    graph->blocks[block], graph->nodes[*node].name, graph->nodes[x].name);
+            *node = x;
+        }
+    if (*node >= 0) return FACS_OK;
+    return facs_fail(FACS_E_ARG, "block %s: no value of an earlier block enters it",
+                     graph->blocks[block]);
+}
+
 int facs_parameter_is_trained(const facs_parameter *parameter)
 {
     return parameter->kind != FACS_PARAMETER_MEAN && parameter->kind != FACS_PARAMETER_VARIANCE;

@@ -33,6 +33,11 @@ int facs_graph_find_block(const facs_graph *graph, const char *name);
 /* First node of a block; graph->count past the last one. */
 int facs_graph_block_start(const facs_graph *graph, int block);
 
+/* The one value of earlier blocks that nodes of `block` and later ones read. FACS_E_UNSUPPORTED
+ * names two where there are more; FACS_E_ARG where there is none, so that nothing lies below.
+ */
+facs_status facs_graph_boundary(const facs_graph *graph, int block, int *node) FACS_MUST_USE;
+
 int facs_parameter_is_trained(const facs_parameter *parameter); /* not running statistics */
 
 /* Copies the node array; parameters and blocks are shared with the source (borrowed), so

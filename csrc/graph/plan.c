@@ -6,7 +6,7 @@ static size_t statistics_scratch(const facs_plan *plan, int i, int threads)
 {
     const facs_plan_node *p = &plan->nodes[i];
     const facs_shape s = p->node.shape;
-    if (!facs_plan_is_counted(plan, i) || facs_op_get(p->node.op)->moments) return 0;
+    if (!facs_plan_is_counted(plan, i) || facs_plan_op_counts(plan, i)) return 0;
     return facs_plan_kernels(plan, i)->reduce_scratch(s.c, plan->options.batch * s.h * s.w,
                                                       threads);
 }

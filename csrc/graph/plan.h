@@ -42,11 +42,16 @@ void facs_plan_bind(facs_plan *plan, facs_real *parameters, facs_real *gradients
 /* After the parameters have changed, before forward. */
 void facs_plan_prepare(facs_plan *plan);
 
+/* The same where none has changed of nodes before the boundary. */
+void facs_plan_prepare_trained(facs_plan *plan);
+
 /* What a caller supplies for the first node: 8-bit pixels, normalised by scale and shift
- * (per channel), or numbers. Dense NHWC, borrowed for the call. */
+ * (per channel), numbers, or numbers as bfloat16. Dense NHWC, borrowed for the call. */
 typedef struct facs_source {
     const uint8_t *pixels;
     const facs_real *numbers;
+    const uint16_t *bfloats;
+    const int64_t *rows; /* image i is that of this row; NULL: of row i */
     const facs_real *scale, *shift;
 } facs_source;
 

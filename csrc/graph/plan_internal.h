@@ -70,6 +70,10 @@ facs_status facs_plan_lower(facs_plan *plan, const facs_graph *graph);
 int facs_plan_is_counted(const facs_plan *plan, int i);
 int facs_plan_is_corrected(const facs_plan *plan, int i);
 
+/* Whether node i's op takes the statistics itself. A frozen one does not: they are then the
+ * same numbers where the plan begins with its value. */
+int facs_plan_op_counts(const facs_plan *plan, int i);
+
 /* Fills needs_gradient, applied, views, buffers with lifetimes, accumulate and clear. */
 facs_status facs_plan_trace(facs_plan *plan);
 

@@ -157,6 +157,12 @@ int facs_plan_is_counted(const facs_plan *plan, int i)
     return plan->buffers[p->value.buffer].counted && wrote_its_value(p);
 }
 
+int facs_plan_op_counts(const facs_plan *plan, int i)
+{
+    const facs_plan_node *p = &plan->nodes[i];
+    return row_of(p)->moments && p->mode != FACS_MODE_INFER;
+}
+
 int facs_plan_is_corrected(const facs_plan *plan, int i)
 {
     const facs_plan_node *p = &plan->nodes[i];

@@ -19,7 +19,8 @@ struct facs_session {
     unsigned version; /* of the parameters */
     facs_plan *inference[FACS_STRETCH_COUNT];
     unsigned prepared[FACS_STRETCH_COUNT];
-    facs_plan *training; /* for facs_session_forward */
+    int entry[FACS_STRETCH_COUNT]; /* node between BELOW and ABOVE when their plan was made */
+    facs_plan *training;           /* for facs_session_forward */
 };
 
 /* The gradient checks' build in double has one kind of number. */
@@ -102,6 +103,11 @@ void facs_session_touch(facs_session *s)
     s->version++;
 }
 
+unsigned facs_session_version(const facs_session *s)
+{
+    return s->version;
+}
+
 void facs_session_set_pixels(facs_session *s, const facs_real scale[3],
                              const facs_real shift[3])
 {
@@ -122,12 +128,23 @@ static facs_source source_of(const facs_session *s, const uint8_t *pixels,
         .pixels = pixels, .numbers = numbers, .scale = s->scale, .shift = s->shift};
 }
 
-static facs_plan_options inference_options(const facs_session *s, facs_stretch stretch)
+static facs_plan_options inference_options(const facs_session *s, facs_stretch stretch,
+                                           int entry)
 {
     const facs_network *net = s->network;
+    const int first[FACS_STRETCH_COUNT] = {[FACS_STRETCH_LOGITS] = net->input,
+                                           [FACS_STRETCH_FEATURES] = net->input,
+                                           [FACS_STRETCH_HEAD] = net->features,
+                                           [FACS_STRETCH_BELOW] = net->input,
+                                           [FACS_STRETCH_ABOVE] = entry};
+    const int last[FACS_STRETCH_COUNT] = {[FACS_STRETCH_LOGITS] = net->logits,
+                                          [FACS_STRETCH_FEATURES] = net->features,
+                                          [FACS_STRETCH_HEAD] = net->logits,
+                                          [FACS_STRETCH_BELOW] = entry,
+                                          [FACS_STRETCH_ABOVE] = net->logits};
     return (facs_plan_options){
-        .first = stretch == FACS_STRETCH_HEAD ? net->features : net->input,
-        .last = stretch == FACS_STRETCH_FEATURES ? net->features : net->logits,
+        .first = first[stretch],
+        .last = last[stretch],
         .boundary = net->graph.count,
         .mode = FACS_MODE_INFER,
         .batch = LANE_BATCH,
@@ -137,23 +154,56 @@ static facs_plan_options inference_options(const facs_session *s, facs_stretch s
     };
 }
 
-facs_status facs_session_infer(facs_session *s, facs_stretch stretch, const uint8_t *pixels,
-                               const facs_real *numbers, int64_t n, facs_real *output)
+static facs_status infer(facs_session *s, facs_stretch stretch, int entry,
+                         const facs_source *source, int64_t n, facs_real *output)
 {
-    const facs_source source = source_of(s, pixels, numbers);
     facs_plan **plan = &s->inference[stretch];
 
+    if (*plan && s->entry[stretch] != entry) {
+        facs_plan_free(*plan);
+        *plan = NULL;
+    }
     if (!*plan) {
-        const facs_plan_options options = inference_options(s, stretch);
+        const facs_plan_options options = inference_options(s, stretch, entry);
         FACS_TRY(facs_plan_create(plan, &s->network->graph, &s->kernels, &options));
         facs_plan_bind(*plan, s->network->parameters, NULL);
+        s->entry[stretch] = entry;
+        s->prepared[stretch] = 0;
     }
     if (s->prepared[stretch] != s->version) {
         facs_plan_prepare(*plan);
         s->prepared[stretch] = s->version;
     }
-    facs_plan_infer(*plan, &source, n, output);
+    facs_plan_infer(*plan, source, n, output);
     return FACS_OK;
+}
+
+facs_status facs_session_infer(facs_session *s, facs_stretch stretch, const uint8_t *pixels,
+                               const facs_real *numbers, int64_t n, facs_real *output)
+{
+    const facs_source source = source_of(s, pixels, numbers);
+    return infer(s, stretch, 0, &source, n, output);
+}
+
+facs_status facs_session_infer_below(facs_session *s, int block, const uint8_t *pixels,
+                                     const facs_real *numbers, int64_t n, facs_real *output)
+{
+    const facs_source source = source_of(s, pixels, numbers);
+    int entry;
+
+    FACS_TRY(facs_graph_boundary(&s->network->graph, block, &entry));
+    return infer(s, FACS_STRETCH_BELOW, entry, &source, n, output);
+}
+
+facs_status facs_session_infer_above(facs_session *s, int block, facs_source source, int64_t n,
+                                     facs_real *output)
+{
+    int entry;
+
+    FACS_TRY(facs_graph_boundary(&s->network->graph, block, &entry));
+    source.scale = s->scale;
+    source.shift = s->shift;
+    return infer(s, FACS_STRETCH_ABOVE, entry, &source, n, output);
 }
 
 static facs_status training_plan(facs_session *s, facs_mode mode, int64_t n)
@@ -243,7 +293,7 @@ facs_status facs_session_measure(const facs_session *s, int64_t batch, int train
     if (batch < 1)
         return facs_fail(FACS_E_ARG, "batch is %lld, want at least 1", (long long)batch);
     if (!training) {
-        const facs_plan_options options = inference_options(s, FACS_STRETCH_LOGITS);
+        const facs_plan_options options = inference_options(s, FACS_STRETCH_LOGITS, 0);
         return facs_plan_measure(bytes, &s->network->graph, &s->kernels, &options);
     }
     FACS_TRY(facs_training_graph_create(&t, s->network, FACS_LOSS_BCE, &loss));

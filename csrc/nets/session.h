@@ -13,6 +13,8 @@ typedef enum facs_stretch {
     FACS_STRETCH_LOGITS,   /* image to logits */
     FACS_STRETCH_FEATURES, /* image to pooled features */
     FACS_STRETCH_HEAD,     /* pooled features to logits */
+    FACS_STRETCH_BELOW,    /* image to the value that enters a block */
+    FACS_STRETCH_ABOVE,    /* that value to logits */
     FACS_STRETCH_COUNT
 } facs_stretch;
 
@@ -42,6 +44,9 @@ facs_status facs_session_gradients(facs_session *session, facs_real **gradients)
 /* To be called whenever parameters were written. */
 void facs_session_touch(facs_session *session);
 
+/* Changes with every touch. */
+unsigned facs_session_version(const facs_session *session);
+
 /* 8-bit pixels become scale * pixel + shift, per channel. */
 void facs_session_set_pixels(facs_session *session, const facs_real scale[3],
                              const facs_real shift[3]);
@@ -53,6 +58,14 @@ void facs_session_get_pixels(const facs_session *session, facs_real scale[3],
 facs_status facs_session_infer(facs_session *session, facs_stretch stretch,
                                const uint8_t *pixels, const facs_real *numbers, int64_t n,
                                facs_real *output) FACS_MUST_USE;
+
+/* The same below and above a block: image to the value that enters it, and from there to the
+ * logits; scale and shift of the source are set here. Fails as facs_graph_boundary does. */
+facs_status facs_session_infer_below(facs_session *session, int block, const uint8_t *pixels,
+                                     const facs_real *numbers, int64_t n,
+                                     facs_real *output) FACS_MUST_USE;
+facs_status facs_session_infer_above(facs_session *session, int block, facs_source source,
+                                     int64_t n, facs_real *output) FACS_MUST_USE;
 
 /* Image to logits, ready for facs_session_backward, which writes the gradients of all
  * parameters (those of running statistics stay 0), once. mode: not FACS_MODE_INFER; logits

@@ -12,8 +12,8 @@ static const struct {
     const char *name;
 } dtypes[FACS_PY_DTYPE_COUNT] = {
     [FACS_PY_FLOAT32] = {NPY_FLOAT32, "float32"}, [FACS_PY_FLOAT64] = {NPY_FLOAT64, "float64"},
-    [FACS_PY_UINT8] = {NPY_UINT8, "uint8"},       [FACS_PY_INT64] = {NPY_INT64, "int64"},
-    [FACS_PY_BOOL] = {NPY_BOOL, "bool"},
+    [FACS_PY_UINT8] = {NPY_UINT8, "uint8"},       [FACS_PY_UINT16] = {NPY_UINT16, "uint16"},
+    [FACS_PY_INT64] = {NPY_INT64, "int64"},       [FACS_PY_BOOL] = {NPY_BOOL, "bool"},
 };
 
 int facs_py_bridge_init(PyObject *module)

@@ -15,6 +15,7 @@ typedef enum facs_py_dtype {
     FACS_PY_FLOAT32,
     FACS_PY_FLOAT64,
     FACS_PY_UINT8,
+    FACS_PY_UINT16,
     FACS_PY_INT64,
     FACS_PY_BOOL,
     FACS_PY_DTYPE_COUNT

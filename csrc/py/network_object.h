@@ -3,8 +3,9 @@
 
 #include "py/network_module.h"
 
-/* facsnet._core.Network, shared by network_module.c (the type), network_run.c (passes) and
- * network_rows.c (parameters and facts); nobody else includes it. */
+/* facsnet._core.Network, shared by network_module.c (the type), network_run.c (passes),
+ * network_boundary.c (passes to and from a block) and network_rows.c (parameters and facts);
+ * nobody else includes it. */
 
 /* The images of a call: 8-bit pixels or numbers, never both. */
 typedef struct facs_py_images {
@@ -27,10 +28,17 @@ static inline facs_network *facs_py_network_of(PyObject *object)
     return facs_session_network(((facs_network_object *)object)->session);
 }
 
+/* Images of the network's size from any array-like; -1 with an exception. */
+int facs_py_images_take(facs_py_images *in, facs_network_object *self, PyObject *object);
+
 PyObject *facs_py_network_forward(PyObject *network, PyObject *args, PyObject *kwargs);
 PyObject *facs_py_network_features(PyObject *network, PyObject *x);
 PyObject *facs_py_network_head(PyObject *network, PyObject *features);
 PyObject *facs_py_network_backward(PyObject *network, PyObject *dlogits);
+
+PyObject *facs_py_network_boundary_shape(PyObject *network, PyObject *block);
+PyObject *facs_py_network_below(PyObject *network, PyObject *args);
+PyObject *facs_py_network_above(PyObject *network, PyObject *args);
 
 PyObject *facs_py_network_parameter_rows(PyObject *network, PyObject *unused);
 PyObject *facs_py_network_gradients(PyObject *network, PyObject *unused);

@@ -12,7 +12,7 @@ static uint64_t fingerprint(const facs_network_object *self, const facs_py_image
     return facs_fingerprint(in->array.data, bytes, facs_session_threads(self->session));
 }
 
-static int images_from(facs_py_images *in, facs_network_object *self, PyObject *object)
+int facs_py_images_take(facs_py_images *in, facs_network_object *self, PyObject *object)
 {
     const int side = facs_py_network_of((PyObject *)self)->options.input_size;
     int64_t shape[4] = {FACS_PY_ANY, side, side, 3};
@@ -122,7 +122,7 @@ PyObject *facs_py_network_forward(PyObject *object, PyObject *args, PyObject *kw
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|pKI", names, &x, &training, &seed,
                                      &step) ||
-        images_from(&in, self, x) < 0)
+        facs_py_images_take(&in, self, x) < 0)
         return NULL;
     PyObject *result = training ? train_forward(self, &in, seed, step) : forward(self, &in);
     facs_py_array_release(&in.array);
@@ -133,7 +133,7 @@ PyObject *facs_py_network_features(PyObject *object, PyObject *x)
 {
     facs_network_object *self = (facs_network_object *)object;
     facs_py_images in;
-    if (images_from(&in, self, x) < 0) return NULL;
+    if (facs_py_images_take(&in, self, x) < 0) return NULL;
     PyObject *result = infer(self, in.pixels, in.numbers, in.n, FACS_STRETCH_FEATURES);
     facs_py_array_release(&in.array);
     return result;

@@ -7,7 +7,8 @@
 typedef struct trainer_object {
     PyObject_HEAD facs_trainer *trainer;
     PyObject *network; /* owns the session */
-    int on_features, side, features, labels;
+    int from_boundary, side, labels;
+    facs_shape entry; /* of the value that enters the first block */
 } trainer_object;
 
 /* (kind, beta1, beta2, epsilon, weight_decay, nesterov, clip_norm, average_decay) */
@@ -66,11 +67,26 @@ static int create(trainer_object *self, facs_session *session, facs_stage *stage
     return status == FACS_OK ? 0 : -1;
 }
 
+static int find_entry(trainer_object *self, const facs_network *net, const facs_stage *stage)
+{
+    int node;
+
+    self->from_boundary = stage->from_boundary;
+    if (!stage->from_boundary) return 0;
+    const facs_status status = facs_graph_boundary(&net->graph, stage->first_block, &node);
+    if (status != FACS_OK) {
+        facs_py_raise(status);
+        return -1;
+    }
+    self->entry = net->graph.nodes[node].shape;
+    return 0;
+}
+
 static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"network",     "block", "on_features", "stored_statistics",
-                            "rate",        "loss",  "optimiser",   "schedule",
-                            "block_rates", "batch", "seed",        NULL};
+    static char *names[] = {"network",     "block", "from_boundary", "stored_statistics",
+                            "rate",        "loss",  "optimiser",     "schedule",
+                            "block_rates", "batch", "seed",          NULL};
     PyObject *network, *loss_row, *optimiser, *schedule, *rates;
     const char *block;
     facs_stage stage = {0};
@@ -78,10 +94,10 @@ static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     long long batch;
     unsigned long long seed;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OsppdO!O!O!OLK", names, &network, &block,
-                                     &stage.on_features, &stage.stored_statistics, &stage.rate,
-                                     &PyTuple_Type, &loss_row, &PyTuple_Type, &optimiser,
-                                     &PyTuple_Type, &schedule, &rates, &batch, &seed))
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "OsppdO!O!O!OLK", names, &network, &block, &stage.from_boundary,
+            &stage.stored_statistics, &stage.rate, &PyTuple_Type, &loss_row, &PyTuple_Type,
+            &optimiser, &PyTuple_Type, &schedule, &rates, &batch, &seed))
         return NULL;
     facs_session *session = facs_py_network_session(network);
     if (!session || parse_optimiser(&stage.optimiser, optimiser) < 0 ||
@@ -94,11 +110,10 @@ static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     trainer_object *self = (trainer_object *)type->tp_alloc(type, 0);
     if (!self) return NULL;
     self->network = Py_NewRef(network);
-    self->on_features = stage.on_features;
     self->side = net->options.input_size;
-    self->features = net->graph.nodes[net->features].shape.c;
     self->labels = net->options.labels;
-    int status = facs_py_loss_parse(&loss, loss_row, net->options.labels);
+    int status = find_entry(self, net, &stage);
+    if (status == 0) status = facs_py_loss_parse(&loss, loss_row, net->options.labels);
     stage.loss = loss.kind;
     stage.loss_options = loss.options;
     if (status == 0) status = create(self, session, &stage, rates, batch, seed);
@@ -133,50 +148,85 @@ static void trainer_dealloc(PyObject *object)
 }
 
 typedef struct step_arrays {
-    facs_py_array x, target, mask;
+    facs_py_array x, rows, target, mask;
 } step_arrays;
 
 static void release(step_arrays *a)
 {
     facs_py_array_release(&a->x);
+    facs_py_array_release(&a->rows);
     facs_py_array_release(&a->target);
     facs_py_array_release(&a->mask);
 }
 
-static int parse_batch(trainer_object *self, step_arrays *a, facs_training_batch *batch,
-                       PyObject *x, PyObject *target, PyObject *mask)
+/* Images, or what enters the first block: float32, or the bits of bfloat16. */
+static int parse_values(trainer_object *self, step_arrays *a, facs_training_batch *batch,
+                        PyObject *x)
 {
     int64_t image[4] = {FACS_PY_ANY, self->side, self->side, 3};
-    int64_t vector[2] = {FACS_PY_ANY, self->features};
+    int64_t entry[4] = {FACS_PY_ANY, self->entry.h, self->entry.w, self->entry.c};
     int bytes = 0;
-    const int parsed = self->on_features
-                           ? facs_py_array_from(&a->x, x, "x", FACS_PY_FLOAT32, 2, vector)
-                           : facs_py_images_from(&a->x, x, "x", image, &bytes);
-    if (parsed < 0) return -1;
-    int64_t labels[2] = {a->x.shape[0], self->labels};
+
+    if (!self->from_boundary) {
+        if (facs_py_images_from(&a->x, x, "x", image, &bytes) < 0) return -1;
+        batch->pixels = bytes ? a->x.data : NULL;
+        batch->numbers = bytes ? NULL : a->x.data;
+        return 0;
+    }
+    const int bfloat16 = facs_py_is_array(x, FACS_PY_UINT16);
+    if (facs_py_array_from(&a->x, x, "x", bfloat16 ? FACS_PY_UINT16 : FACS_PY_FLOAT32, 4,
+                           entry) < 0)
+        return -1;
+    batch->bfloats = bfloat16 ? a->x.data : NULL;
+    batch->numbers = bfloat16 ? NULL : a->x.data;
+    return 0;
+}
+
+static int parse_rows(step_arrays *a, facs_training_batch *batch, PyObject *rows)
+{
+    int64_t shape[1] = {FACS_PY_ANY};
+
+    batch->n = a->x.shape[0];
+    if (rows == Py_None) return 0;
+    if (facs_py_array_from(&a->rows, rows, "rows", FACS_PY_INT64, 1, shape) < 0) return -1;
+    const int64_t *row = a->rows.data;
+    for (int64_t i = 0; i < shape[0]; i++)
+        if (row[i] < 0 || row[i] >= batch->n) {
+            PyErr_Format(PyExc_ValueError, "rows: entry %lld is %lld, want 0 to %lld",
+                         (long long)i, (long long)row[i], (long long)batch->n - 1);
+            return -1;
+        }
+    batch->n = shape[0];
+    batch->rows = row;
+    return 0;
+}
+
+static int parse_batch(trainer_object *self, step_arrays *a, facs_training_batch *batch,
+                       PyObject *x, PyObject *rows, PyObject *target, PyObject *mask)
+{
+    *batch = (facs_training_batch){0};
+    if (parse_values(self, a, batch, x) < 0 || parse_rows(a, batch, rows) < 0) return -1;
+    int64_t labels[2] = {batch->n, self->labels};
     if (facs_py_array_from(&a->target, target, "target", FACS_PY_FLOAT32, 2, labels) < 0 ||
         facs_py_array_from(&a->mask, mask, "mask", FACS_PY_FLOAT32, 2, labels) < 0)
         return -1;
-    *batch = (facs_training_batch){.target = a->target.data,
-                                   .mask = a->mask.data,
-                                   .n = a->x.shape[0],
-                                   .pixels = bytes ? a->x.data : NULL,
-                                   .numbers = bytes ? NULL : a->x.data};
+    batch->target = a->target.data;
+    batch->mask = a->mask.data;
     return 0;
 }
 
 static PyObject *trainer_step(PyObject *object, PyObject *args)
 {
     trainer_object *self = (trainer_object *)object;
-    PyObject *x, *target, *mask;
+    PyObject *x, *target, *mask, *rows = Py_None;
     double epoch;
     step_arrays arrays = {0};
     facs_training_batch batch;
     facs_step_report report;
     facs_status status = FACS_OK;
 
-    if (!PyArg_ParseTuple(args, "OOOd", &x, &target, &mask, &epoch)) return NULL;
-    if (parse_batch(self, &arrays, &batch, x, target, mask) < 0 ||
+    if (!PyArg_ParseTuple(args, "OOOd|O", &x, &target, &mask, &epoch, &rows)) return NULL;
+    if (parse_batch(self, &arrays, &batch, x, rows, target, mask) < 0 ||
         facs_py_network_enter(self->network) < 0) {
         release(&arrays);
         return NULL;
@@ -216,7 +266,8 @@ static PyObject *trainer_bytes(PyObject *object, void *unused)
 
 static PyMethodDef methods[] = {
     {"step", trainer_step, METH_VARARGS,
-     "step(x, target, mask, epoch) -> (loss, rate, gradient norm)"},
+     "step(x, target, mask, epoch, rows=None) -> (loss, rate, gradient norm); image i is "
+     "x[rows[i]]"},
     {"observe", trainer_observe, METH_O, "The score of a finished epoch."},
     {"swap_average", trainer_swap_average, METH_NOARGS, "Exchange weights and their average."},
     {NULL},

@@ -17,6 +17,7 @@ struct facs_trainer {
     facs_real *weights;    /* copies of class_weight and pos_weight */
     facs_real *statistics; /* running ones as they were before the step */
     facs_plateau plateau;
+    unsigned prepared; /* the session's version that the plan's frozen nodes are ready for */
     uint64_t seed;
     uint32_t steps;
 };
@@ -42,8 +43,14 @@ static facs_status copy_arrays(facs_trainer *t, const facs_stage *stage)
     return FACS_OK;
 }
 
-/* Copies the running statistics of all layers to the side, or back. A forward pass moves
- * them before it is known whether its step can be taken. */
+/* Whether a training step moves a running statistic. */
+static int is_moved(const facs_trainer *t, const facs_parameter *p)
+{
+    return p->block >= t->stage.first_block && !facs_parameter_is_trained(p);
+}
+
+/* Copies the running statistics to the side, or back. A forward pass moves them before it is
+ * known whether its step can be taken. */
 static void copy_statistics(const facs_trainer *t, int restore)
 {
     const facs_network *net = facs_session_network(t->session);
@@ -52,7 +59,7 @@ static void copy_statistics(const facs_trainer *t, int restore)
     for (int i = 0; i < net->graph.parameter_count; i++) {
         const facs_parameter *p = &net->graph.parameters[i];
         facs_real *own = net->parameters + p->offset;
-        if (facs_parameter_is_trained(p)) continue;
+        if (!is_moved(t, p)) continue;
         memcpy(restore ? own : kept, restore ? kept : own, (size_t)p->count * sizeof *own);
         kept += p->count;
     }
@@ -64,16 +71,18 @@ static facs_status allocate_statistics(facs_trainer *t)
     size_t count = 1;
 
     for (int i = 0; i < graph->parameter_count; i++)
-        if (!facs_parameter_is_trained(&graph->parameters[i]))
-            count += (size_t)graph->parameters[i].count;
+        if (is_moved(t, &graph->parameters[i])) count += (size_t)graph->parameters[i].count;
     return facs_allocate(&t->statistics, count, sizeof *t->statistics, "trainer");
 }
 
 static facs_status make_plan(facs_trainer *t, int64_t batch)
 {
     const facs_network *net = facs_session_network(t->session);
+    int first = net->input;
+    if (t->stage.from_boundary)
+        FACS_TRY(facs_graph_boundary(&net->graph, t->stage.first_block, &first));
     const facs_plan_options options = {
-        .first = t->stage.on_features ? net->features : net->input,
+        .first = first,
         .last = t->training.loss,
         .boundary = facs_graph_block_start(&t->training.graph, t->stage.first_block),
         .mode = t->stage.stored_statistics ? FACS_MODE_TRAIN_STORED : FACS_MODE_TRAIN,
@@ -82,9 +91,6 @@ static facs_status make_plan(facs_trainer *t, int64_t batch)
         .lanes = 1,
         .narrow = facs_session_narrow(t->session),
     };
-    if (t->stage.on_features && options.boundary <= net->features)
-        return facs_fail(FACS_E_ARG, "stage: block '%s' trains, which features do not reach",
-                         net->graph.blocks[t->stage.first_block]);
     FACS_TRY(facs_session_gradients(t->session, &t->gradients));
     FACS_TRY(facs_plan_create(&t->plan, &t->training.graph, facs_session_kernels(t->session),
                               &options));
@@ -176,8 +182,12 @@ static void load(facs_trainer *t, const facs_training_batch *batch)
 {
     facs_real scale[3], shift[3];
     facs_session_get_pixels(t->session, scale, shift);
-    const facs_source source = {
-        .pixels = batch->pixels, .numbers = batch->numbers, .scale = scale, .shift = shift};
+    const facs_source source = {.pixels = batch->pixels,
+                                .numbers = batch->numbers,
+                                .bfloats = batch->bfloats,
+                                .rows = batch->rows,
+                                .scale = scale,
+                                .shift = shift};
     const size_t bytes = (size_t)batch->n *
                          (size_t)facs_session_network(t->session)->options.labels *
                          sizeof(facs_real);
@@ -185,6 +195,22 @@ static void load(facs_trainer *t, const facs_training_batch *batch)
     facs_plan_load(t->plan, &source, batch->n);
     memcpy(facs_plan_value(t->plan, t->training.target, batch->n).data, batch->target, bytes);
     memcpy(facs_plan_value(t->plan, t->training.mask, batch->n).data, batch->mask, bytes);
+}
+
+/* A step changes nothing below the boundary, so what is ready there stays so until somebody
+ * else writes parameters. */
+static void prepare(facs_trainer *t)
+{
+    if (t->prepared == facs_session_version(t->session))
+        facs_plan_prepare_trained(t->plan);
+    else
+        facs_plan_prepare(t->plan);
+}
+
+static void touch(facs_trainer *t)
+{
+    facs_session_touch(t->session);
+    t->prepared = facs_session_version(t->session);
 }
 
 facs_status facs_trainer_step(facs_trainer *t, const facs_training_batch *batch, double epoch,
@@ -198,11 +224,11 @@ facs_status facs_trainer_step(facs_trainer *t, const facs_training_batch *batch,
         return facs_fail(FACS_E_ARG, "step: %lld images, want 1 to %lld", (long long)batch->n,
                          (long long)o->batch);
     copy_statistics(t, 0);
-    facs_plan_prepare(t->plan);
+    prepare(t);
     load(t, batch);
     facs_plan_forward(t->plan, batch->n, t->seed, t->steps++);
     facs_plan_backward(t->plan);
-    facs_session_touch(t->session);
+    touch(t);
     report->loss = facs_plan_value(t->plan, t->training.loss, 1).data[0];
     report->rate = t->stage.rate * facs_schedule_factor(&t->stage.schedule, epoch, &t->plateau);
     report->gradient_norm = NAN;

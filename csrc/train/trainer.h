@@ -10,7 +10,7 @@
 
 typedef struct facs_stage {
     int first_block;       /* this block and the later ones train */
-    int on_features;       /* batches are pooled features, not images: only the head trains */
+    int from_boundary;     /* batches are the value that enters first_block, not images */
     int stored_statistics; /* BatchNorm uses its running statistics and leaves them alone */
     double rate;
     const double *block_rates; /* one per block, multiply the rate; NULL: all 1. Copied */
@@ -29,8 +29,10 @@ facs_status facs_trainer_create(facs_trainer **trainer, facs_session *session,
 void facs_trainer_free(facs_trainer *trainer);
 
 typedef struct facs_training_batch {
-    const uint8_t *pixels;          /* (n, h, w, 3), or */
-    const facs_real *numbers;       /* (n, h, w, 3) scaled, or (n, c) features */
+    const uint8_t *pixels;    /* (n, h, w, 3), or */
+    const facs_real *numbers; /* (n, h, w, 3) scaled; from the boundary (n, h, w, c), or */
+    const uint16_t *bfloats;  /* the same as bfloat16 */
+    const int64_t *rows;      /* (n): image i is that of this row; NULL: of row i */
     const facs_real *target, *mask; /* (n, labels) */
     int64_t n;                      /* at most the trainer's batch */
 } facs_training_batch;

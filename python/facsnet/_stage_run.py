@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facsnet import _core, metrics
+from facsnet._cache import Cache, byte_text
 from facsnet._interrupts import Interrupts
 from facsnet.loading import Reader, make_loader, progress_bar
 from facsnet.losses import resolve
@@ -23,7 +24,7 @@ from facsnet.stages import Stage
 if TYPE_CHECKING:
     from facsnet.training import Trainer
 
-__all__ = ["Kept", "StageRun", "block_rates", "scored_labels", "steps_of"]
+__all__ = ["Kept", "StageRun", "block_rates", "check_boundary", "scored_labels", "steps_of"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -49,11 +50,35 @@ def block_rates(network: Network, stage: Stage) -> npt.NDArray[np.float64] | Non
     return np.array([1.0] + [stage.block_rates.get(name, 1.0) for name in network.blocks])
 
 
+def check_boundary(network: Network, stage: Stage) -> None:
+    """Whether a stage that asks for it can keep what enters its first block.
+
+    Raises
+    ------
+    ValueError
+        It freezes nothing.
+    NotImplementedError
+        More than one value enters the block.
+    """
+    if stage.cache != "boundary":
+        return
+    block = network.resolve_block(stage.unfreeze)
+    if block == network.blocks[0]:
+        raise ValueError(
+            f"stage {stage.name!r}: cache='boundary' keeps what the frozen blocks compute, but unfreeze="
+            f"{stage.unfreeze!r} freezes none"
+        )
+    network._core.boundary_shape(block)
+
+
 @dataclass
 class _Batch:
+    """``rows`` of ``x``, or all of it."""
+
     x: npt.NDArray[Any]
     target: FloatArray
     mask: FloatArray
+    rows: npt.NDArray[np.int64] | None = None
 
 
 @dataclass
@@ -78,7 +103,7 @@ class _ImageBatches:
             workers=t.workers,
             augmentation=run.stage.augmentation,
         )
-        if run.block == "head":
+        if run.block == "head" and not run.stage.augmentation.is_fixed:
             run.note("the frozen backbone runs in every epoch, for images that random crops, angles or light vary")
 
     def epoch(self, epoch: int) -> Iterator[_Batch]:
@@ -87,30 +112,49 @@ class _ImageBatches:
             yield _Batch(pixels, target, mask)
 
 
-class _FeatureBatches:
-    """Features of the frozen backbone, computed once."""
+class _CachedBatches:
+    """What enters the first trained block, computed once; drawn as the loader draws images.
+
+    Rows are the plain images, the mirrored ones, and the images of the validation part.
+    """
 
     def __init__(self, run: StageRun) -> None:
-        self.seed, self.flip = run.trainer.seed, run.stage.augmentation.flip
-        self.steps = run.steps
+        t, flip = run.trainer, run.stage.augmentation.flip
+        self.seed, self.flip, self.steps, self.count = t.seed, flip, run.steps, len(run.train)
         self.labels, self.mask = _known(run.train.labels)
-        reader = run.reader(run.train)
-        self.features = reader.features(title=run.title("training features"))
-        self.mirrored: FloatArray | None = None
-        if self.flip > 0:
-            self.mirrored = reader.features(flip=True, title=run.title("mirrored training features"))
-        kinds = "plain" if self.mirrored is None else "plain and mirrored"
-        run.note(f"the frozen backbone ran once per image; the head trains on cached {kinds} features")
+        versions = [False] * (flip < 1) + [True] * (flip > 0)
+        self.stride = self.count if len(versions) == 2 else 0
+        valid = 0 if run.valid is None else len(run.valid)
+        self.cache = Cache(
+            len(versions) * self.count + valid,
+            run.network._core.boundary_shape(run.block),
+            dtype=run.stage.cache_dtype or ("float32" if run.block == "head" else "bfloat16"),
+            limit=t.cache_limit,
+            folder=t.cache_folder,
+        )
+        reader, what = run.reader(run.train), "features" if run.block == "head" else "activations"
+        for i, mirrored in enumerate(versions):
+            title = run.title(f"mirrored training {what}" if mirrored else f"training {what}")
+            rows = self.cache.values[i * self.count : (i + 1) * self.count]
+            reader.boundary(run.block, rows, flip=mirrored, title=title)
+        self.valid = self.cache.values[len(versions) * self.count :]
+        if run.valid is not None:
+            run.reader(run.valid).boundary(run.block, self.valid, title=run.title(f"validation {what}"))
+        kinds = " and ".join("mirrored" if mirrored else "plain" for mirrored in versions)
+        run.note(
+            f"the frozen blocks ran once per image; {run.block} trains on cached {kinds} activations: "
+            f"{byte_text(self.cache.bytes)} of {self.cache.dtype} {self.cache.place}"
+        )
 
     def epoch(self, epoch: int) -> Iterator[_Batch]:
-        rng = np.random.default_rng((self.seed, epoch))
-        order = rng.permutation(len(self.features))
-        flipped = rng.random(len(self.features)) < self.flip
-        for rows in np.array_split(order, self.steps):
-            x = self.features[rows]
-            if self.mirrored is not None:
-                x = np.where(flipped[rows, None], self.mirrored[rows], x)
-            yield _Batch(x, self.labels[rows], self.mask[rows])
+        order, mirrored = _core.draw_epoch(self.seed, epoch, self.count, self.flip)
+        batches = np.array_split(order, self.steps)
+        rows = [images + self.stride * mirrored[images] for images in batches]
+        self.cache.expect(rows[0])
+        for i, images in enumerate(batches):
+            if i + 1 < self.steps:
+                self.cache.expect(rows[i + 1])
+            yield _Batch(self.cache.values, self.labels[images], self.mask[images], rows[i])
 
 
 class StageRun:
@@ -132,14 +176,16 @@ class StageRun:
         self.history, self.interrupts = trainer.history_, interrupts
         self.network = trainer.network
         self.block = self.network.resolve_block(stage.unfreeze)
-        self.on_features = self.block == "head" and stage.augmentation.is_fixed
+        self.is_cached = stage.cache == "boundary" or (
+            stage.cache == "auto" and self.block == "head" and stage.augmentation.is_fixed
+        )
         self.loss = resolve(stage.loss if stage.loss is not None else trainer.loss).fitted(train.labels)
         self.steps = steps_of(len(train), trainer.batch_size)
         self.kept = kept
         self.best: Kept | None = None
         self.best_score = -math.inf
         self.core: _core.StageTrainer | None = None
-        self.valid_features: FloatArray | None = None
+        self.valid_activations: npt.NDArray[Any] | None = None
         self.valid_reader: Reader | None = None
 
     def run(self) -> Kept | None:
@@ -178,15 +224,17 @@ class StageRun:
     def _prepare(self) -> None:
         t, s = self.trainer, self.stage
         self._note_undefined()
-        self.batches = _FeatureBatches(self) if self.on_features else _ImageBatches(self)
-        if self.valid is not None:
-            self.valid_reader = self.reader(self.valid)
-            if self.block == "head":
-                self.valid_features = self.valid_reader.features(title=self.title("validation features"))
+        self.batches: _CachedBatches | _ImageBatches
+        if self.is_cached:
+            self.batches = _CachedBatches(self)
+            self.valid_activations = self.batches.valid
+        else:
+            self.batches = _ImageBatches(self)
+            self.valid_reader = None if self.valid is None else self.reader(self.valid)
         self.core = _core.StageTrainer(
             self.network._core,
             self.block,
-            self.on_features,
+            self.is_cached,
             s.statistics == "stored",
             s.rate,
             self.loss._specification(),
@@ -233,7 +281,9 @@ class StageRun:
                 self.interrupts.check()
                 loading += time.perf_counter() - waited
                 # the rate of the step's middle: a rise from 0 does not waste the first step
-                loss, rate, _ = self.core.step(batch.x, batch.target, batch.mask, epoch + (i + 0.5) / self.steps)
+                loss, rate, _ = self.core.step(
+                    batch.x, batch.target, batch.mask, epoch + (i + 0.5) / self.steps, batch.rows
+                )
                 losses.append(loss)
                 bar.set_postfix(loss=f"{np.mean(losses):.4f}", refresh=False)
                 bar.update()
@@ -253,8 +303,8 @@ class StageRun:
         return row
 
     def _validate(self, valid: Samples) -> dict[str, float]:
-        if self.valid_features is not None:
-            logits = self.network.head(self.valid_features)
+        if self.valid_activations is not None:
+            logits = self.network._core.above(self.valid_activations, self.block)
         else:
             assert self.valid_reader is not None
             logits = self.valid_reader.logits()

@@ -118,6 +118,20 @@ def _add_stages(group: Group) -> None:
         "--warmup", type=float, help="epochs over which the fine-tuning rate rises (None: a tenth of them, at most 1)"
     )
     group.add_argument("--patience", type=int)
+    group.add_argument(
+        "--cache", default="auto", choices=["auto", "boundary", "none"],
+        help="fine-tuning: 'boundary' runs the blocks below --unfreeze once per image and keeps their activations, "
+        "which wants --crop 1 --rotation 0 --brightness 0 --contrast 0",
+    )  # fmt: skip
+    group.add_argument(
+        "--cache-dtype",
+        choices=["bfloat16", "float32"],
+        help="of kept activations (None: bfloat16, the head's float32)",
+    )
+    group.add_argument(
+        "--cache-limit", help="activations in memory, such as '4 GB'; more lie in a temporary file in --out (None: half "
+        "of the memory that is free)",
+    )  # fmt: skip
 
 
 def _add_augmentation(group: Group) -> None:
@@ -271,6 +285,8 @@ def _stages(options: argparse.Namespace) -> Sequence[Stage]:
         schedule=Schedule(options.schedule, warmup),
         block_rates=options.block_rates,
         patience=options.patience,
+        cache=options.cache,
+        cache_dtype=options.cache_dtype,
     )
 
 
@@ -298,6 +314,8 @@ def _train(options: argparse.Namespace) -> None:
         monitor=options.monitor,
         random_state=options.seed,
         threads=options.threads,
+        cache_limit=options.cache_limit,
+        cache_folder=options.out,
     )
     _make_folder(options.out)
     config = {

@@ -38,7 +38,7 @@ FloatArray = npt.NDArray[np.float32]
 _COLUMNS = ("input", "success", "error")
 
 # Arguments that are of the machine and not of the model.
-_OF_THE_MACHINE = ("threads", "progress")
+_OF_THE_MACHINE = ("threads", "progress", "cache_limit", "cache_folder")
 
 
 class AUClassifier:
@@ -74,7 +74,7 @@ class AUClassifier:
         Predict the mean of the plain and the mirrored image's logits.
     random_state : int
         Of weights, order, augmentation, dropout and the inner split.
-    threads, progress
+    threads, progress, cache_limit, cache_folder
         See `Network`, `Trainer`.
 
     Attributes
@@ -115,6 +115,8 @@ class AUClassifier:
         random_state: int = 0,
         threads: int | None = None,
         progress: bool | None = None,
+        cache_limit: int | str | None = None,
+        cache_folder: str | os.PathLike[str] | None = None,
     ) -> None:
         self.backbone, self.weights, self.loss = backbone, weights, loss
         self.width, self.input_size = width, input_size
@@ -124,6 +126,7 @@ class AUClassifier:
         self.batch_size, self.monitor = batch_size, monitor
         self.threshold_shrinkage, self.flip_average = threshold_shrinkage, flip_average
         self.random_state, self.threads, self.progress = random_state, threads, progress
+        self.cache_limit, self.cache_folder = cache_limit, cache_folder
         self.network_: Network | None = None
         self.history_ = History()
         self.thresholds_: npt.NDArray[np.float64] = np.zeros(0)
@@ -175,6 +178,8 @@ class AUClassifier:
             seed=self.random_state,
             monitor=self.monitor,
             progress=self.progress,
+            cache_limit=self.cache_limit,
+            cache_folder=self.cache_folder,
         )
         self.trainer_ = trainer
         history = trainer.fit(inner, valid)

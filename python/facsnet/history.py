@@ -23,7 +23,7 @@ class History:
     best : dict
         Stage name to the epoch whose weights were kept.
     notes : list of str
-        What a reader should know: how features were cached, why a stage ended.
+        What a reader should know: what was cached (bytes, where), why a stage ended.
     interrupted : bool
         Ctrl-C ended training; the last note says which weights the network holds.
     """

@@ -113,8 +113,18 @@ class Reader:
         """Logits (n, k)."""
         return self._collect(self.network.forward, flip, title)
 
-    def _collect(self, run: Callable[[Any], FloatArray], flip: bool, title: str | None) -> FloatArray:
-        out: FloatArray | None = None
+    def boundary(self, block: str, out: npt.NDArray[Any], *, flip: bool = False, title: str | None = None) -> None:
+        """Fills ``out`` (n, h, w, c) with the values that enter a block: float32, or uint16 for bfloat16."""
+        bfloat16 = out.dtype == np.uint16
+        self._collect(lambda x: self.network._core.below(x, block, bfloat16), flip, title, out)
+
+    def _collect(
+        self,
+        run: Callable[[Any], npt.NDArray[Any]],
+        flip: bool,
+        title: str | None,
+        out: npt.NDArray[Any] | None = None,
+    ) -> npt.NDArray[Any]:
         self.loader.start(0, mirror=flip)
         with progress_bar(self.count, title, self.progress) as bar:
             for x, _, _, index in self.loader:

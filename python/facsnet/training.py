@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 
+from facsnet._cache import byte_count
 from facsnet._interrupts import Interrupts
-from facsnet._stage_run import Kept, StageRun, block_rates, scored_labels, steps_of
+from facsnet._stage_run import Kept, StageRun, block_rates, check_boundary, scored_labels, steps_of
 from facsnet.history import History
 from facsnet.losses import Loss, resolve
 from facsnet.network import Network
@@ -37,6 +39,11 @@ class Trainer:
         Threads that read images; default one per two processors, at least one.
     progress : bool, optional
         Show a progress bar. None shows it on a terminal or in a notebook.
+    cache_limit : int or str, optional
+        Bytes of cached activations (see `Stage`) that may lie in memory, or text such as ``"4 GB"``;
+        more are kept in a mapped temporary file. Default half of the memory that is free.
+    cache_folder : path, optional
+        Where that file lies; default the system's temporary folder.
 
     Attributes
     ----------
@@ -55,6 +62,8 @@ class Trainer:
         monitor: str = "roc_auc",
         workers: int | None = None,
         progress: bool | None = None,
+        cache_limit: int | str | None = None,
+        cache_folder: str | os.PathLike[str] | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, want at least 1")
@@ -70,11 +79,14 @@ class Trainer:
         for stage in self.stages:
             network.resolve_block(stage.unfreeze)
             block_rates(network, stage)
+            check_boundary(network, stage)
         self.batch_size = batch_size
         self.seed = seed
         self.monitor = monitor
         self.workers = workers if workers is not None else max(1, network.threads // 2)
         self.progress = progress
+        self.cache_limit = None if cache_limit is None else byte_count(cache_limit)
+        self.cache_folder = cache_folder
         self.history_ = History()
 
     def fit(self, train: Samples, valid: Samples | None = None) -> History:

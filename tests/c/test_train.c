@@ -116,7 +116,7 @@ static void test_features_equal_images(void)
         CHECK_OK(
             facs_session_infer(session, FACS_STRETCH_FEATURES, pixels, NULL, BATCH, features));
         if (cached) batch.pixels = NULL, batch.numbers = features;
-        stage.on_features = cached;
+        stage.from_boundary = cached;
         CHECK_OK(facs_trainer_create(&trainer, session, &stage, BATCH, 1));
         CHECK_OK(facs_trainer_step(trainer, &batch, 0, &report[cached]));
         memcpy(classifier[cached], network->parameters + network->graph.parameter_numbers - 3,
@@ -137,7 +137,8 @@ static void test_refusals(void)
     facs_step_report report;
     facs_trainer *trainer;
 
-    stage.on_features = 1; /* all blocks cannot train on features */
+    stage.from_boundary = 1; /* the input block reads nothing */
+    stage.first_block = 0;
     CHECK_STATUS(facs_trainer_create(&trainer, session, &stage, BATCH, 0), FACS_E_ARG);
     stage = make_stage(1);
     stage.rate = 0;

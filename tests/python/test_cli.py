@@ -54,6 +54,18 @@ def test_a_run(run: Path, face_folder: Path, tmp_path: Path, capsys: pytest.Capt
     assert not (tmp_path / "x").exists()
 
 
+def test_a_cache_at_the_boundary(face_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, cached = (
+        face_folder / "labels.csv",
+        ("--unfreeze", "block12", "--cache", "boundary", "--cache-limit", "1 MB"),
+    )
+    assert train(table, tmp_path / "varied", *cached) == 1
+    assert "augmentation varies it anew in every epoch (crop=" in capsys.readouterr().err
+    plain = ("--crop", "1", "--rotation", "0", "--brightness", "0", "--contrast", "0")
+    assert train(table, tmp_path / "run", "--test", "0.3", "--width", "1", *cached, *plain) == 0
+    assert f"of bfloat16 in a temporary file in {tmp_path / 'run'}" in capsys.readouterr().out
+
+
 def test_evaluate(run: Path, face_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, table = str(run / "model.safetensors"), str(face_folder / "labels.csv")
     assert main(["evaluate", model, table]) == 1

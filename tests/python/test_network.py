@@ -319,7 +319,7 @@ def test_what_there_is_no_memory_for_is_refused() -> None:
         _core.StageTrainer(
             network=network._core,
             block=network.blocks[0],
-            on_features=False,
+            from_boundary=False,
             stored_statistics=False,
             rate=1e-3,
             loss=("bce", 0.0, 1e-7, False, None, None),

@@ -94,33 +94,6 @@ def test_frozen_blocks_do_not_move(faces: tuple[fn.Samples, fn.Samples]) -> None
         assert (value == fresh[name]).all() == (rows[name] in frozen), name
 
 
-def test_head_on_images_equals_head_on_features(faces: tuple[fn.Samples, fn.Samples]) -> None:
-    """A forward pass through the frozen backbone gives what its cached features give."""
-    train = faces[0]
-    net = network(dropout=0.0)
-    x, y = np.asarray(train.images[:32]), np.array(train.labels[:32])
-    mask = np.ones_like(y)
-    results = []
-    for on_features in (True, False):
-        net = network(dropout=0.0)
-        core = _core.StageTrainer(
-            net._core,
-            "head",
-            on_features,
-            False,
-            1e-2,
-            fn.Loss("bce")._specification(),
-            fn.Optimiser().row(),
-            fn.Schedule().row(1),
-            None,
-            32,
-            0,
-        )
-        data = net.features(x) if on_features else x
-        results.append([core.step(data, y, mask, 0.0)[0] for _ in range(5)])
-    np.testing.assert_allclose(results[0], results[1], rtol=1e-4)
-
-
 def test_stored_statistics_stay(faces: tuple[fn.Samples, fn.Samples]) -> None:
     net, _ = fit(*faces, [fn.Stage("stored", 1, 1e-4, "all", statistics="stored")])
     fresh = network().parameters()

@@ -226,7 +226,7 @@ def test_optimisers(options):
     for step in range(8):
         features = features_of(net, seed=step)
         loss, gradients, statistics = twin_training.head_step(net.parameters(), features, target)
-        found, rate, norm = core.step(features, target, np.ones_like(target), 0.0)
+        found, rate, norm = core.step(features[:, None, None], target, np.ones_like(target), 0.0)
         assert found == pytest.approx(loss, rel=1e-5)
         for name, gradient in gradients.items():
             got = net.gradients()[name]
@@ -286,7 +286,7 @@ def test_schedules(options):
     scores = [0.5, 0.4, math.nan, 0.6, 0.6, 0.55, 0.1, 0.0]
     for epoch in range(epochs):
         for part in (0.0, 0.125, 0.5, 0.9):
-            found = core.step(features, target, target, epoch + part)[1]
+            found = core.step(features[:, None, None], target, target, epoch + part)[1]
             want = twin_training.schedule(epoch=epoch + part, epochs=epochs, scores=scores[:epoch], **options)
             assert found == pytest.approx(rate * want, rel=1e-12, abs=1e-18)
         core.observe(scores[epoch])

@@ -373,6 +373,19 @@ SIMD_INLINE void simd_put(float *p, simd x, int count)
         simd_store_part(p, x, count);
 }
 
+SIMD_INLINE simd simd_get_bfloat16(const uint16_t *p, int count)
+{
+    return count >= SIMD_WIDTH ? simd_load_bfloat16(p) : simd_load_part_bfloat16(p, count);
+}
+
+SIMD_INLINE void simd_put_bfloat16(uint16_t *p, simd x, int count)
+{
+    if (count >= SIMD_WIDTH)
+        simd_store_bfloat16(p, x);
+    else
+        simd_store_part_bfloat16(p, x, count);
+}
+
 /* Keeps what is not a number. */
 SIMD_INLINE simd simd_clamp(simd low, simd x, simd high)
 {

@@ -13,15 +13,12 @@ typedef uint16_t stored;
 
 SIMD_INLINE simd stored_get(const stored *p, int count)
 {
-    return count >= SIMD_WIDTH ? simd_load_bfloat16(p) : simd_load_part_bfloat16(p, count);
+    return simd_get_bfloat16(p, count);
 }
 
 SIMD_INLINE void stored_put(stored *p, simd x, int count)
 {
-    if (count >= SIMD_WIDTH)
-        simd_store_bfloat16(p, x);
-    else
-        simd_store_part_bfloat16(p, x, count);
+    simd_put_bfloat16(p, x, count);
 }
 
 #else

@@ -1,3 +1,4 @@
+#include "core/bfloat16.h"
 #include "core/rng.h"
 #include "kernel/ref/ref.h"
 
@@ -83,6 +84,20 @@ void facs_ref_store_numbers(const facs_context *ctx, facs_real *y, const facs_te
     (void)ctx;
     FOR_EACH(x, p, c)
     y[p * x->c + c] = *at(x, p, c);
+}
+
+void facs_ref_bfloat16_from(const facs_context *ctx, uint16_t *y, const facs_tensor *x)
+{
+    (void)ctx;
+    FOR_EACH(x, p, c)
+    y[p * x->c + c] = facs_bfloat16_from((float)*at(x, p, c));
+}
+
+void facs_ref_bfloat16_to(const facs_context *ctx, const facs_tensor *y, const uint16_t *x)
+{
+    (void)ctx;
+    FOR_EACH(y, p, c)
+    *at(y, p, c) = (facs_real)facs_bfloat16_to(x[p * y->c + c]);
 }
 
 void facs_ref_dropout(const facs_context *ctx, const facs_tensor *y, const facs_tensor *x,
