@@ -114,4 +114,34 @@ static inline void facs_columns_row(const facs_columns *m, float *out, int64_t r
     }
 }
 
+/* The pixel of a row that a tap reads, NULL in the padding. */
+static inline const float *facs_columns_pixel(const facs_columns *m, int64_t row, int tap)
+{
+    const facs_tensor *t = m->source;
+    const int64_t area = (int64_t)m->grid_h * m->grid_w;
+    const int point = (int)(row % area), qy = point / m->grid_w, qx = point % m->grid_w;
+    const int y = qy * m->step + m->base_y + tap / m->taps_x * m->direction;
+    const int x = qx * m->step + m->base_x + tap % m->taps_x * m->direction;
+
+    if (y < 0 || y >= t->h || x < 0 || x >= t->w) return NULL;
+    return facs_tensor_image(t, row / area) + ((int64_t)y * t->w + x) * t->stride;
+}
+
+/* Numbers [first, first + count) of a row. */
+static inline void facs_columns_part(const facs_columns *m, float *out, int64_t row,
+                                     int64_t first, int64_t count)
+{
+    const int c = m->source->c;
+    int tap = (int)(first / c), channel = (int)(first % c);
+
+    for (int64_t piece; count > 0; count -= piece, out += piece, tap++, channel = 0) {
+        const float *pixel = facs_columns_pixel(m, row, tap);
+        piece = c - channel < count ? c - channel : count;
+        if (pixel)
+            facs_columns_copy(out, pixel + channel, piece);
+        else
+            facs_columns_clear(out, piece);
+    }
+}
+
 #endif
