@@ -1,10 +1,11 @@
-/* Speed of the kernels on the layers of MobileNet-v1 (width 1, 224 x 224): GFLOP/s and
- * the part of the FMA peak for convolutions, GB/s (each tensor once) for the rest, beside
- * the speed of copying memory. Peak and copy are measured in the same rounds, because a
- * shared machine changes speed.
+/* Speed of the kernels on the layers of MobileNet-v1 (width 1, 224 x 224) and on the 3x3
+ * convolutions of DenseNet and VGG: GFLOP/s and the part of the FMA peak for convolutions
+ * (counted as direct sums, so that a fast algorithm may pass it), GB/s (each tensor once) for
+ * the rest, beside the speed of copying memory. Peak and copy are measured in the same rounds,
+ * because a shared machine changes speed.
  *
  *   make bench-kernels, or, after a build,
- *   bench_kernels [rung [batch [threads [part of a row's name]]]]
+ *   bench_kernels [rung [batch [threads [start of a row's name [network]]]]]
  */
 
 #include "core/memory.h"
@@ -111,13 +112,34 @@ typedef struct layer {
     int h, ci, co, kernel, stride;
 } layer;
 
-static const layer layers[] = {
+static const layer mobilenet_layers[] = {
     {224, 3, 32, 3, 2},   {112, 32, 0, 3, 1}, {112, 32, 64, 1, 1},   {112, 64, 0, 3, 2},
     {56, 64, 128, 1, 1},  {56, 128, 0, 3, 1}, {56, 128, 128, 1, 1},  {56, 128, 0, 3, 2},
     {28, 128, 256, 1, 1}, {28, 256, 0, 3, 1}, {28, 256, 256, 1, 1},  {28, 256, 0, 3, 2},
     {14, 256, 512, 1, 1}, {14, 512, 0, 3, 1}, {14, 512, 512, 1, 1},  {14, 512, 0, 3, 2},
     {7, 512, 1024, 1, 1}, {7, 1024, 0, 3, 1}, {7, 1024, 1024, 1, 1},
 };
+static const layer densenet_layers[] = {
+    {224, 3, 64, 7, 2},  {56, 128, 32, 3, 1}, {28, 128, 32, 3, 1},
+    {14, 128, 32, 3, 1}, {7, 128, 32, 3, 1},
+};
+static const layer vgg_layers[] = {
+    {224, 3, 64, 3, 1},   {112, 64, 128, 3, 1}, {112, 128, 128, 3, 1},
+    {56, 256, 256, 3, 1}, {28, 512, 512, 3, 1}, {14, 512, 512, 3, 1},
+};
+
+typedef struct network {
+    const char *name;
+    const layer *layers;
+    size_t count;
+} network;
+
+#define NETWORK(name)                                                                          \
+    {                                                                                          \
+#        name, name##_layers, sizeof name##_layers / sizeof *name##_layers                     \
+    }
+static const network networks[] = {NETWORK(mobilenet), NETWORK(densenet), NETWORK(vgg)};
+enum { NETWORKS = sizeof networks / sizeof *networks };
 
 typedef struct bench {
     facs_kernels k;
@@ -236,7 +258,7 @@ static facs_tensor tensor(int64_t n, int h, int w, int c)
 static void bench_open(bench *b, const layer *l, int64_t n)
 {
     const int depthwise = l->co == 0, co = depthwise ? l->ci : l->co, oh = l->h / l->stride;
-    const int pad = l->kernel == 3 && l->stride == 1;
+    const int pad = l->kernel == 7 ? 3 : l->kernel == 3 && l->stride == 1;
     b->g = (facs_conv){l->h,      l->h,      l->ci,     oh,  oh,  co,
                        l->kernel, l->kernel, l->stride, pad, pad, depthwise ? l->ci : 1};
     const facs_conv *g = &b->g;
@@ -315,28 +337,37 @@ static void bench_row(bench *b, const row *r, copy_block *copy, const layer *l)
     fflush(stdout);
 }
 
+static void bench_network(bench *b, const network *net, int64_t n, const char *wanted,
+                          copy_block *copy)
+{
+    for (size_t i = 0; i < net->count; i++) {
+        bench_open(b, net->layers + i, n);
+        for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+            if ((net->layers[i].co ? rows[r].dense : rows[r].depthwise) &&
+                strncmp(rows[r].name, wanted, strlen(wanted)) == 0)
+                bench_row(b, rows + r, copy, net->layers + i);
+        bench_close(b);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const char *rung = argc > 1 ? argv[1] : "", *wanted = argc > 4 ? argv[4] : "";
+    const char *name = argc > 5 ? argv[5] : "mobilenet";
     const int64_t n = argc > 2 ? atoi(argv[2]) : 64;
     bench b = {.ctx.threads = argc > 3 ? atoi(argv[3]) : facs_threads_default()};
     copy_block copy = {slab(COPY_NUMBERS), slab(COPY_NUMBERS), 64};
 
     if (!facs_kernels_select(&b.k, rung) || n < 1 || b.ctx.threads < 1) {
-        fprintf(stderr, "usage: bench_kernels [rung [batch [threads [row]]]]\n");
+        fprintf(stderr, "usage: bench_kernels [rung [batch [threads [row [network]]]]]\n");
         return 1;
     }
     printf("rung %s, batch %d, %d threads: FMA peak %.0f GFLOP/s, copy %.1f GB/s\n", b.k.name,
            (int)n, b.ctx.threads, measure_peak(b.k.name, b.ctx.threads) * 1e-9,
            measure_copy(&copy, b.ctx.threads) * 1e-9);
-    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++) {
-        bench_open(&b, layers + i, n);
-        for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
-            if ((layers[i].co ? rows[r].dense : rows[r].depthwise) &&
-                strncmp(rows[r].name, wanted, strlen(wanted)) == 0)
-                bench_row(&b, rows + r, &copy, layers + i);
-        bench_close(&b);
-    }
+    for (int i = 0; i < NETWORKS; i++)
+        if (strcmp(networks[i].name, name) == 0)
+            bench_network(&b, networks + i, n, wanted, &copy);
     facs_free(copy.to), facs_free((void *)copy.from);
     return 0;
 }

@@ -360,6 +360,41 @@ static void check_adjoint(facs_rng *rng, const facs_conv *g, int64_t n)
     case_free(&c);
 }
 
+/* Largest error of an output or input gradient against their root mean square, on every
+ * rung. A fast algorithm adds terms larger than the direct ones, which the bounds of
+ * check_case are too wide to see. */
+static void check_precision(facs_rng *rng, const facs_conv *g, int64_t n, double limit)
+{
+    conv_case c = case_create(rng, g, n);
+    facs_kernels ref;
+    c.biased = c.scaled = c.accumulate = 0;
+    for (int backward = 0; backward < 2; backward++) {
+        run_function *run = backward ? run_bwd_x : run_fwd;
+        sample expected = backward ? sample_create(n, g->h, g->w, g->ci, 0)
+                                   : sample_create(n, g->oh, g->ow, g->co, 0);
+        CHECK(facs_kernels_select(&ref, "ref"));
+        run(&ref, 1, &c, &expected.t);
+        const int64_t count = facs_tensor_pixels(&expected.t) * expected.t.c;
+        const double size = sqrt(inner_product(&expected.t, &expected.t) / (double)count);
+        for (int rung = 0; facs_kernels_rung(rung); rung++) {
+            facs_kernels k;
+            double worst = 0;
+            sample got = sample_copy(&expected);
+            CHECK(facs_kernels_select(&k, facs_kernels_rung(rung)));
+            run(&k, 2, &c, &got.t);
+            for (int64_t i = 0; i < count; i++)
+                worst = fmax(worst, fabs((double)got.t.data[i] - expected.t.data[i]));
+            if (!(worst <= limit * size))
+                printf("rung %s, %s: error %.1e of %.1e\n", k.name,
+                       backward ? "backward" : "forward", worst / size, limit);
+            CHECK(worst <= limit * size);
+            free(got.block);
+        }
+        free(expected.block);
+    }
+    case_free(&c);
+}
+
 int main(void)
 {
     facs_rng rng = facs_rng_stream(1, FACS_RNG_SYNTHETIC, 0, 0);
@@ -371,6 +406,14 @@ int main(void)
         {9, 10, 300, 9, 10, 300, 1, 1, 1, 0, 0, 1},
         {1, 1, 512, 1, 1, 12, 1, 1, 1, 0, 0, 1},
         {7, 7, 64, 7, 7, 33, 3, 3, 1, 1, 1, 1},
+        {6, 6, 16, 6, 6, 16, 3, 3, 1, 1, 1, 1},
+        {13, 18, 17, 11, 16, 33, 3, 3, 1, 0, 0, 1},
+        {9, 7, 31, 10, 7, 19, 3, 3, 1, 2, 0, 1},
+        {8, 8, 48, 10, 10, 65, 3, 3, 1, 2, 2, 1},
+        {14, 14, 128, 14, 14, 32, 3, 3, 1, 1, 1, 1},
+        {30, 27, 16, 30, 27, 17, 3, 3, 1, 1, 1, 1},
+        {12, 12, 40, 12, 12, 300, 3, 3, 1, 1, 1, 1},
+        {6, 7, 256, 6, 7, 160, 3, 3, 1, 1, 1, 1},
         {13, 17, 17, 7, 9, 33, 1, 1, 2, 0, 0, 1},
         {17, 13, 32, 17, 13, 32, 3, 3, 1, 1, 1, 32},
         {16, 14, 33, 8, 7, 33, 3, 3, 2, 0, 0, 33},
@@ -395,5 +438,11 @@ int main(void)
         narrow_samples = 0;
         check_adjoint(&rng, &g, 2);
     }
+    /* Against the largest output a quarter of these; the error of a sum grows with its
+     * depth, here 128 and 512. */
+    const facs_conv dense_block = {15, 13, 128, 15, 13, 32, 3, 3, 1, 1, 1, 1};
+    const facs_conv deep = {14, 14, 512, 14, 14, 64, 3, 3, 1, 1, 1, 1};
+    check_precision(&rng, &dense_block, 2, 1.2e-5);
+    check_precision(&rng, &deep, 1, 2.5e-5);
     return check_report("kernels_conv");
 }

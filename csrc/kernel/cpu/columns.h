@@ -116,4 +116,36 @@ static inline void facs_columns_rows(const facs_columns *m, float *out, int64_t 
     for (int64_t i = 0; i < rows; i++) facs_columns_row(m, out + i * out_stride, first + i);
 }
 
+/* Numbers [first, first + count) of rows from `row` on, out_stride apart. */
+static inline void facs_columns_part(const facs_columns *m, float *out, int64_t out_stride,
+                                     int64_t row, int64_t rows, int64_t first, int64_t count)
+{
+    const facs_tensor *t = m->source.t;
+    const int64_t area = (int64_t)m->grid_h * m->grid_w, end = first + count;
+
+    for (int64_t k = first, piece; k < end; k += piece, out += piece) {
+        const int tap = (int)(k / t->c), channel = (int)(k % t->c);
+        const int down = m->base_y + tap / m->taps_x * m->direction;
+        const int across = m->base_x + tap % m->taps_x * m->direction;
+        int64_t image = row / area;
+        int qy = (int)(row % area) / m->grid_w, qx = (int)(row % area) % m->grid_w;
+
+        piece = t->c - channel < end - k ? t->c - channel : end - k;
+        for (int64_t i = 0; i < rows; i++) {
+            const int y = qy * m->step + down, x = qx * m->step + across;
+            float *to = out + i * out_stride;
+            if (y >= 0 && y < t->h && x >= 0 && x < t->w)
+                facs_operand_copy(&m->source, to, 0, (image * t->h + y) * t->w + x, 1, channel,
+                                  (int)piece);
+            else
+                facs_columns_clear(to, piece);
+            if (++qx < m->grid_w) continue;
+            qx = 0;
+            if (++qy < m->grid_h) continue;
+            qy = 0;
+            image++;
+        }
+    }
+}
+
 #endif
