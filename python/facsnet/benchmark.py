@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -114,9 +115,9 @@ def benchmark(
     x = rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
     found = Benchmark()
     for count in sorted({batch, 1}, reverse=True):
-        images = x[:count]
         bytes_used = network.plan_bytes(batch=count)
-        found.append(_measure(network, "inference", count, seconds, lambda: network.forward(images), 2.0, bytes_used))
+        run = functools.partial(network.forward, x[:count])
+        found.append(_measure(network, "inference", count, seconds, run, 2.0, bytes_used))
     if training:
         kept = {name: value.copy() for name, value in network.parameters().items()}
         y = (rng.random((batch, labels)) < 0.2).astype(np.float32)

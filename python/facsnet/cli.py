@@ -388,9 +388,7 @@ def _bench(options: argparse.Namespace) -> None:
     print(f"{facts['processor']}; facsnet {facts['facsnet']}, {facts['instruction set']}")
     found = Benchmark()
     for name in options.networks:
-        network = Network(
-            name, labels=16, width=options.width, input_size=options.input_size, threads=options.threads
-        )
+        network = Network(name, labels=16, width=options.width, input_size=options.input_size, threads=options.threads)
         new = benchmark(
             network,
             batch=options.batch,
