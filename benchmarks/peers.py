@@ -165,6 +165,7 @@ class Comparison:
                 try:
                     process = stack.enter_context(self.ready(mode, contender))
                     text, fine = self.compare(mode, process)
+                    process.ask("trim")
                 except Absent as problem:
                     notes.append(f"{contender.title}: {problem}")
                     continue

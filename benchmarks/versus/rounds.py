@@ -135,7 +135,11 @@ def interleave(
     Where ``warm``, the peers do not fit into memory together: each gives its free memory back after its
     turn, and takes one run more, not measured, before it.
     """
-    counts = {p.title: max(1, math.ceil(least_seconds / p.seconds(1))) for p in peers}
+    counts = {}
+    for p in peers:
+        counts[p.title] = max(1, math.ceil(least_seconds / p.seconds(1)))
+        if warm:
+            p.ask("trim")
     rows: list[tuple[Mapping[str, float], dict[str, float]]] = []
     spent, watched = dict.fromkeys(counts, 0.0), dict.fromkeys(counts, 1e-9)
     for number in range(2 * rounds):

@@ -17,7 +17,7 @@ import facsnet as fn
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 from versus.machine import Probe
-from versus.rounds import Outcome, kept
+from versus.rounds import Failed, Outcome, Setting, choose, interleave, kept
 from versus.settings import contenders
 from versus.table import rows_of
 
@@ -89,6 +89,71 @@ class FakeProcess:
         self.title = title
         self.facts = {"version": "1"}
         self.setting = self.task = type("Fake", (), {"label": "", "dtype": "bfloat16"})()
+
+
+class FakePeer:
+    """Takes the seconds it is told; notes what it is asked."""
+
+    def __init__(self, title: str, seconds: float, asked: list[str]) -> None:
+        self.title, self.duration, self.asked = title, seconds, asked
+
+    def seconds(self, count: int) -> float:
+        self.asked.append(f"{self.title} {count}")
+        return self.duration
+
+    def ask(self, line: str) -> None:
+        self.asked.append(f"{self.title} {line}")
+
+    def processor_seconds(self) -> float:
+        return 0.0
+
+    def __enter__(self) -> FakePeer:
+        if self.duration == 0:
+            raise Failed(self.title)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class FakeProbe:
+    def __init__(self, *speeds: float) -> None:
+        self.speeds = list(speeds)
+
+    def measure(self) -> dict[str, float]:
+        return {"float32": self.speeds.pop(0)}
+
+
+def test_rounds_are_in_turns_until_enough_are_good() -> None:
+    asked: list[str] = []
+    peers = [FakePeer("a", 0.1, asked), FakePeer("b", 1.0, asked)]
+    outcome = interleave(peers, FakeProbe(100, 50, 99), rounds=2, least_seconds=0.35)
+    assert asked == ["a 1", "b 1", "a 4", "b 1", "b 1", "a 4", "a 4", "b 1"]
+    assert (outcome.rounds, len(outcome.probes)) == (3, 2)
+    assert outcome.seconds == {"a": [0.1, 0.1], "b": [1.0, 1.0]}
+    outcome = interleave(peers, FakeProbe(100, 1, 1, 1), rounds=2)
+    assert (outcome.rounds, len(outcome.probes)) == (4, 1)
+
+
+def test_peers_that_do_not_fit_together_warm_up_and_give_back() -> None:
+    asked: list[str] = []
+    peers = [FakePeer("a", 1.0, asked), FakePeer("b", 1.0, asked)]
+    interleave(peers, FakeProbe(1), rounds=1, warm=True)
+    assert asked == ["a 1", "a trim", "b 1", "b trim", "a 1", "a 1", "a trim", "b 1", "b 1", "b trim"]
+
+
+def test_the_fastest_setting_is_chosen() -> None:
+    duration = {"slow": 0.3, "broken": 0.0, "fast": 0.2}
+    settings = [Setting(label) for label in duration]
+
+    def start(setting: Setting) -> FakePeer:
+        return FakePeer(setting.label, duration[setting.label], [])
+
+    said: list[str] = []
+    assert choose("peer", settings, start, runs=2, say=said.append).label == "fast"
+    assert len(said) == 3
+    with pytest.raises(Failed, match="broken"):
+        choose("peer", [settings[1], settings[1]], start, runs=1, say=said.append)
 
 
 def test_ratios_are_of_rounds() -> None:
