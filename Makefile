@@ -23,7 +23,7 @@ help:
 	@echo "make format   format C and Python"
 	@echo "make asan     C tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make fuzz     fuzzers, FUZZ_SECONDS=$(FUZZ_SECONDS) each (needs clang)"
-	@echo "make bench    compare with PyTorch (needs the extra bench)"
+	@echo "make bench    compare with PyTorch, ONNX Runtime and OpenVINO (needs the extra bench)"
 	@echo "make pictures make the pictures of the README again"
 	@echo "make clean    remove what was built"
 
@@ -89,7 +89,7 @@ fuzz:
 	@PYTHON=$(PYTHON) sh tests/fuzz/run.sh $(FUZZ_SECONDS)
 
 bench:
-	PYTHONPATH=python $(PYTHON) benchmarks/versus_torch.py $(ARGS)
+	PYTHONPATH=python $(PYTHON) benchmarks/peers.py $(ARGS)
 
 clean:
 	rm -rf build dist python/*.egg-info demo-report .mypy_cache .ruff_cache .pytest_cache

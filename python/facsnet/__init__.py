@@ -9,6 +9,7 @@ from facsnet import datasets, losses, metrics
 from facsnet._about import about
 from facsnet._core import DeviceError, FormatError
 from facsnet._version import __version__
+from facsnet.benchmark import benchmark
 from facsnet.estimator import AUClassifier
 from facsnet.history import History
 from facsnet.images import augment_image, crop_image, decode_image, read_image, resize_image
@@ -41,6 +42,7 @@ __all__ = [
     "__version__",
     "about",
     "augment_image",
+    "benchmark",
     "crop_image",
     "datasets",
     "decode_image",

@@ -1,4 +1,4 @@
-"""Command line: facsnet demo | train | evaluate | predict | about."""
+"""Command line: facsnet demo | train | evaluate | predict | bench | about."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from facsnet import FormatError, about
 from facsnet._files import write_text
 from facsnet._version import __version__
+from facsnet.benchmark import Benchmark, benchmark
 from facsnet.datasets import synthetic_faces
 from facsnet.estimator import AUClassifier
 from facsnet.losses import Loss
+from facsnet.network import Network
 from facsnet.report import Report
 from facsnet.samples import Samples
 from facsnet.stages import Augmentation, Optimiser, Schedule, Stage, two_stage, usual_warmup
@@ -46,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="facsnet", description="Train and run detectors of facial action units.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_train, _add_evaluate, _add_predict, _add_about):
+    for add in (_add_demo, _add_train, _add_evaluate, _add_predict, _add_bench, _add_about):
         add(commands)
     return parser
 
@@ -163,6 +165,19 @@ def _add_predict(commands: Commands) -> None:
         "--decisions", action="store_true", help="also columns such as AU01_c: 1 at and above the fitted threshold"
     )
     parser.add_argument("--threads", type=int)
+
+
+def _add_bench(commands: Commands) -> None:
+    parser = _add_command(commands, "bench", "measure the speed of inference and fine-tuning on this machine", _bench)
+    parser.add_argument("networks", nargs="*", default=["mobilenet_v1"], metavar="NETWORK")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each kind of work, at least three runs")
+    parser.add_argument("--width", type=float, default=1.0)
+    parser.add_argument("--input-size", type=int, default=224)
+    parser.add_argument("--unfreeze", default="all", help="'all' or the first block that fine-tuning trains")
+    parser.add_argument("--inference", action="store_true", help="leave fine-tuning out")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures and `about` to a file")
 
 
 def _add_about(commands: Commands) -> None:
@@ -384,6 +399,27 @@ def _predict(options: argparse.Namespace) -> None:
         print(
             f"facsnet predict: {failed} of {len(frame)} images could not be read, see the column error", file=sys.stderr
         )
+
+
+def _bench(options: argparse.Namespace) -> None:
+    facts = about()
+    print(f"{facts['processor']}; facsnet {facts['facsnet']}, {facts['instruction set']}")
+    found = Benchmark()
+    for name in options.networks:
+        network = Network(name, labels=16, width=options.width, input_size=options.input_size, threads=options.threads)
+        new = benchmark(
+            network,
+            batch=options.batch,
+            seconds=options.seconds,
+            unfreeze=options.unfreeze,
+            training=not options.inference,
+        )
+        lines = repr(new).splitlines()
+        print("\n".join(lines if not found else lines[1:]), flush=True)
+        found += new
+    if options.json:
+        settings = {"threads": network.threads, "width": options.width, "input_size": options.input_size}
+        write_text(options.json, json.dumps({"about": facts, **settings, "rows": found.to_rows()}, indent=1) + "\n")
 
 
 def _about(options: argparse.Namespace) -> None:

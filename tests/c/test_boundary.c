@@ -153,7 +153,8 @@ static void check_training(const char *name, int stored)
     for (int block = graph->block_count - 1; block > 1; block -= 3) {
         facs_real *end[WAYS];
         for (int w = 0; w < WAYS; w++) end[w] = train(name, block, (way)w, stored);
-        if (memcmp(end[FROM_IMAGES], end[FROM_NUMBERS], bytes)) printf("%s block %s stored %d\n", name, graph->blocks[block], stored);
+        if (memcmp(end[FROM_IMAGES], end[FROM_NUMBERS], bytes))
+            printf("%s block %s stored %d\n", name, graph->blocks[block], stored);
         CHECK(memcmp(end[FROM_IMAGES], end[FROM_NUMBERS], bytes) == 0);
         CHECK(memcmp(end[FROM_IMAGES], end[FROM_BFLOATS], bytes) != 0);
         CHECK(memcmp(end[FROM_ROUNDED], end[FROM_BFLOATS], bytes) == 0);

@@ -42,6 +42,9 @@ SIMD_INLINE simd operand_vector(const facs_operand *o, int64_t pixel, int c, int
     return x + simd_fma(simd_get(k->slope + c, lanes), y, simd_get(k->offset + c, lanes));
 }
 
+/* Rows of a slice of channels are many streams, which the processor does not foresee. */
+enum { OPERAND_AHEAD = 4096 };
+
 /* A few pixels, so that what belongs to the channels is loaded once for all of them. kind: 0
  * plain, 1 norm, 2 correction; pixels and kind are constants where it is used. */
 SIMD_INLINE void operand_some(const facs_operand *o, float *out, int64_t out_stride,
@@ -60,6 +63,7 @@ SIMD_INLINE void operand_some(const facs_operand *o, float *out, int64_t out_str
     if (kind == 2) shift = simd_get(o->correction->offset + c, lanes);
 #pragma GCC unroll 8
     for (int i = 0; i < pixels; i++) {
+        simd_prefetch(in + i * t->stride + OPERAND_AHEAD);
         simd x = stored_get(in + i * t->stride, lanes);
         if (kind == 1) x = simd_clamp(low, simd_fma(scale, x, shift), high);
         if (kind == 2) x = x + simd_fma(scale, stored_get(in_y + i * y->stride, lanes), shift);
