@@ -321,7 +321,7 @@ facs_tensor facs_plan_value(const facs_plan *plan, int node, int64_t n)
     const run r = {(facs_plan *)(uintptr_t)plan, 0, 1, n};
     if (node < 0 || node >= plan->graph_count || plan->where[node] < 0) return (facs_tensor){0};
     const facs_plan_node *p = &plan->nodes[plan->where[node]];
-    return tensor_of(&r, p, p->value);
+    return p->applied ? (facs_tensor){0} : tensor_of(&r, p, p->value);
 }
 
 facs_tensor facs_plan_gradient(const facs_plan *plan, int node, int64_t n)
@@ -329,5 +329,5 @@ facs_tensor facs_plan_gradient(const facs_plan *plan, int node, int64_t n)
     const run r = {(facs_plan *)(uintptr_t)plan, 0, 1, n};
     if (node < 0 || node >= plan->graph_count || plan->where[node] < 0) return (facs_tensor){0};
     const facs_plan_node *p = &plan->nodes[plan->where[node]];
-    return tensor_of(&r, p, p->gradient);
+    return p->applied ? (facs_tensor){0} : tensor_of(&r, p, p->gradient);
 }

@@ -88,17 +88,27 @@ static void lower_node(facs_plan *plan, const facs_node *node, int i, const int 
         emit(plan, node, i);
 }
 
+/* Whether the value of a node lies behind the pooled features. */
+static int is_pooled(const facs_graph *graph, int i)
+{
+    while (facs_op_get(graph->nodes[i].op)->inputs > 0) {
+        if (graph->nodes[i].op == FACS_OP_GLOBALPOOL) return 1;
+        i = graph->nodes[i].input[0];
+    }
+    return 0;
+}
+
 /* Everything up to the pooled features is narrow: what lies behind is small, and where
  * scores and the loss are made. */
 static void mark_narrow(facs_plan *plan, const facs_graph *graph)
 {
     for (int i = 0; i < plan->count && plan->options.narrow; i++) {
         facs_plan_node *p = &plan->nodes[i];
-        const facs_op_kind op = graph->nodes[p->source].op;
-        if (p->node.op == FACS_OP_INPUT)
-            p->narrow = i == 0 && op != FACS_OP_GLOBALPOOL;
+        if (p->node.op == FACS_OP_INPUT) /* others are targets and masks */
+            p->narrow = i == 0 && !is_pooled(graph, p->source);
         else
-            p->narrow = op != FACS_OP_GLOBALPOOL && plan->nodes[p->node.input[0]].narrow;
+            p->narrow =
+                p->node.op != FACS_OP_GLOBALPOOL && plan->nodes[p->node.input[0]].narrow;
     }
 }
 

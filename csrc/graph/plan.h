@@ -21,7 +21,7 @@ typedef struct facs_plan_options {
     /* Kernels of tensors of bfloat16, for everything up to the pooled features; NULL: all are
      * of facs_real. Borrowed. */
     const facs_kernels *narrow;
-    int keep; /* keep BatchNorm outputs for backward instead of computing them again */
+    int keep; /* BatchNorms that train neither applied by their readers nor computed again */
 } facs_plan_options;
 
 facs_status facs_plan_create(facs_plan **plan, const facs_graph *graph,

@@ -125,12 +125,6 @@ static facs_status assign_views(facs_plan *plan)
             channel += x->node.shape.c;
         }
     }
-    for (int i = 0; i < plan->count; i++) {
-        facs_plan_node *p = &plan->nodes[i];
-        if (!p->applied) continue;
-        p->value = plan->nodes[p->node.input[0]].value;
-        p->gradient = plan->nodes[p->node.input[0]].gradient;
-    }
     return FACS_OK;
 }
 
@@ -178,7 +172,7 @@ static int can_share(const facs_plan *plan, int i)
 {
     const facs_plan_node *p = &plan->nodes[i];
     /* A buffer that is counted holds one value. */
-    if (!row_of(p)->in_place || p->applied || plan->buffers[p->value.buffer].counted) return 0;
+    if (p->applied || !row_of(p)->in_place || plan->buffers[p->value.buffer].counted) return 0;
     const facs_plan_node *x = &plan->nodes[p->node.input[0]];
     return x->consumers == 1 && is_whole(x) && is_whole(p) && !is_input(x) &&
            x->node.op != FACS_OP_CONCAT && same_shape(x->node.shape, p->node.shape);
@@ -201,6 +195,17 @@ static void share_in_place(facs_plan *plan)
         if (!can_share(plan, i)) continue;
         facs_plan_node *x = &plan->nodes[p->node.input[0]];
         if (x->gradient.buffer >= 0 && p->gradient.buffer >= 0) x->gradient = p->gradient;
+    }
+}
+
+/* A BatchNorm that its readers apply has the views of its input, wherever these are by now. */
+static void view_applied(facs_plan *plan)
+{
+    for (int i = 0; i < plan->count; i++) {
+        facs_plan_node *p = &plan->nodes[i];
+        if (!p->applied) continue;
+        p->value = plan->nodes[p->node.input[0]].value;
+        p->gradient = plan->nodes[p->node.input[0]].gradient;
     }
 }
 
@@ -276,6 +281,7 @@ facs_status facs_plan_trace(facs_plan *plan)
     FACS_TRY(assign_views(plan));
     find_counted(plan);
     share_in_place(plan);
+    view_applied(plan);
     trace_values(plan);
     FACS_TRY(facs_allocate(&written, most, sizeof *written, "plan"));
     trace_gradients(plan, written);

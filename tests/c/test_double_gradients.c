@@ -214,6 +214,17 @@ static int dense(facs_builder *b, int x)
     return facs_build_pool(b, "pool1", x, FACS_OP_AVGPOOL, 2, 2, 0);
 }
 
+/* an activation that no neighbour takes in, before a BatchNorm and a convolution */
+static int preactivated(facs_builder *b, int x)
+{
+    x = facs_build_conv(b, "conv0", x, 4, 3, 1, 1, 0);
+    x = facs_build_pool(b, "pool0", x, FACS_OP_AVGPOOL, 2, 2, 0);
+    x = facs_build_activation(b, "act0", x, (facs_clamp){0, 6});
+    x = facs_build_batchnorm(b, "norm0", x);
+    x = facs_build_activation(b, "act1", x, (facs_clamp){0, 6});
+    return facs_build_conv(b, "conv1", x, 3, 3, 1, 1, 0);
+}
+
 static void test_graph(const char *name, int (*build)(facs_builder *, int), facs_mode mode,
                        facs_loss_kind kind, int keep)
 {
@@ -264,6 +275,8 @@ int main(void)
         for (int kind = 0; kind < FACS_LOSS_COUNT; kind++)
             for (int keep = 0; keep < 2; keep++) {
                 test_graph("residual", residual, (facs_mode)mode, (facs_loss_kind)kind, keep);
+                test_graph("preactivated", preactivated, (facs_mode)mode, (facs_loss_kind)kind,
+                           keep);
                 test_graph("dense", dense, (facs_mode)mode, (facs_loss_kind)kind, keep);
             }
     test_network("mobilenet_v1", "stem", FACS_MODE_TRAIN, FACS_LOSS_PR);

@@ -167,6 +167,50 @@ static void test_lanes_and_chunks(const facs_network *network, const facs_kernel
     }
 }
 
+/* A plan asks for the scratch of its whole batch, so fewer images must not need more. */
+static void test_scratch_grows(const char *name, int side, double width,
+                               const facs_kernels *kernels)
+{
+    enum { MOST = 33 };
+    const facs_network_options options = {.input_size = side,
+                                          .labels = LABELS,
+                                          .width = width,
+                                          .activation = {0, 6},
+                                          .epsilon = 1e-3};
+    facs_network *network;
+    CHECK_OK(facs_network_create(&network, name, &options, 5));
+    int shrinks = 0;
+    for (int i = 0; i < network->graph.count; i++) {
+        const facs_node *node = &network->graph.nodes[i];
+        const facs_op *op = facs_op_get(node->op)->op;
+        for (int mode = 0; mode < FACS_MODE_COUNT && op->demand; mode++)
+            for (int threads = 1; threads < 4; threads++) {
+                size_t before = 0;
+                for (int n = 1; n <= MOST; n++) {
+                    const size_t wanted =
+                        op->demand(kernels, node, (facs_mode)mode, n, threads).scratch;
+                    shrinks += wanted < before;
+                    before = wanted;
+                }
+            }
+    }
+    CHECK(shrinks == 0);
+    facs_network_free(network);
+}
+
+static void test_scratch(void)
+{
+    for (int rung = 0; facs_kernels_rung(rung); rung++) {
+        facs_kernels kernels;
+        CHECK(facs_kernels_select(&kernels, facs_kernels_rung(rung)));
+        test_scratch_grows("densenet121", 80, 0.5, &kernels);
+        test_scratch_grows("vgg19", 96, 0.5, &kernels);
+        test_scratch_grows("mobilenet_v1", 40, 0.75, &kernels);
+        if (facs_kernels_select_bfloat16(&kernels, facs_kernels_rung(rung)))
+            test_scratch_grows("mobilenet_v2", 64, 1, &kernels);
+    }
+}
+
 static void test_refusals(const facs_network *network, const facs_kernels *kernels)
 {
     facs_plan_options options = training_options(network);
@@ -194,6 +238,7 @@ int main(void)
     for (int i = 0; i < IMAGES * SIDE * SIDE * 3; i++)
         input[i] = (facs_real)(i * 31 % 101) / 50 - 1;
     test_placing();
+    test_scratch();
     for (int i = 0; facs_network_names(i); i++) {
         facs_network *network = make_network(facs_network_names(i));
         test_applying_equals_keeping(network, &kernels);

@@ -88,18 +88,38 @@ static inline void facs_columns_line(const facs_columns *m, float *out, int64_t 
     }
 }
 
-/* Writes row `row` (image-major, then grid lines) to out: facs_columns_depth numbers. */
-static inline void facs_columns_row(const facs_columns *m, float *out, int64_t row)
+/* A point of the grids, in the order of rows: image by image, line by line. */
+typedef struct facs_point {
+    int64_t image;
+    int y, x;
+} facs_point;
+
+static inline facs_point facs_columns_point(const facs_columns *m, int64_t row)
+{
+    const int64_t area = (int64_t)m->grid_h * m->grid_w;
+    const int place = (int)(row % area);
+    return (facs_point){row / area, place / m->grid_w, place % m->grid_w};
+}
+
+static inline void facs_columns_step(const facs_columns *m, facs_point *q)
+{
+    if (++q->x < m->grid_w) return;
+    q->x = 0;
+    if (++q->y < m->grid_h) return;
+    q->y = 0;
+    q->image++;
+}
+
+/* Writes the row of a point to out: facs_columns_depth numbers. */
+static inline void facs_columns_row(const facs_columns *m, float *out, facs_point q)
 {
     const facs_tensor *t = m->source.t;
-    const int64_t width = (int64_t)m->taps_x * t->c, area = (int64_t)m->grid_h * m->grid_w;
-    const int point = (int)(row % area), qy = point / m->grid_w, qx = point % m->grid_w;
-    const int64_t image = row / area * t->h;
+    const int64_t width = (int64_t)m->taps_x * t->c;
 
     for (int j = 0; j < m->taps_y; j++, out += width) {
-        const int y = qy * m->step + m->base_y + j * m->direction;
+        const int y = q.y * m->step + m->base_y + j * m->direction;
         if (y >= 0 && y < t->h)
-            facs_columns_line(m, out, (image + y) * t->w, qx);
+            facs_columns_line(m, out, (q.image * t->h + y) * t->w, q.x);
         else
             facs_columns_clear(out, width);
     }
@@ -113,7 +133,9 @@ static inline void facs_columns_rows(const facs_columns *m, float *out, int64_t 
         facs_operand_copy(&m->source, out, out_stride, first, rows, 0, m->source.t->c);
         return;
     }
-    for (int64_t i = 0; i < rows; i++) facs_columns_row(m, out + i * out_stride, first + i);
+    facs_point q = facs_columns_point(m, first);
+    for (int64_t i = 0; i < rows; i++, facs_columns_step(m, &q))
+        facs_columns_row(m, out + i * out_stride, q);
 }
 
 /* Numbers [first, first + count) of rows from `row` on, out_stride apart. */
@@ -121,29 +143,23 @@ static inline void facs_columns_part(const facs_columns *m, float *out, int64_t 
                                      int64_t row, int64_t rows, int64_t first, int64_t count)
 {
     const facs_tensor *t = m->source.t;
-    const int64_t area = (int64_t)m->grid_h * m->grid_w, end = first + count;
+    const int64_t end = first + count;
 
     for (int64_t k = first, piece; k < end; k += piece, out += piece) {
         const int tap = (int)(k / t->c), channel = (int)(k % t->c);
         const int down = m->base_y + tap / m->taps_x * m->direction;
         const int across = m->base_x + tap % m->taps_x * m->direction;
-        int64_t image = row / area;
-        int qy = (int)(row % area) / m->grid_w, qx = (int)(row % area) % m->grid_w;
+        facs_point q = facs_columns_point(m, row);
 
         piece = t->c - channel < end - k ? t->c - channel : end - k;
-        for (int64_t i = 0; i < rows; i++) {
-            const int y = qy * m->step + down, x = qx * m->step + across;
+        for (int64_t i = 0; i < rows; i++, facs_columns_step(m, &q)) {
+            const int y = q.y * m->step + down, x = q.x * m->step + across;
             float *to = out + i * out_stride;
             if (y >= 0 && y < t->h && x >= 0 && x < t->w)
-                facs_operand_copy(&m->source, to, 0, (image * t->h + y) * t->w + x, 1, channel,
-                                  (int)piece);
+                facs_operand_copy(&m->source, to, 0, (q.image * t->h + y) * t->w + x, 1,
+                                  channel, (int)piece);
             else
                 facs_columns_clear(to, piece);
-            if (++qx < m->grid_w) continue;
-            qx = 0;
-            if (++qy < m->grid_h) continue;
-            qy = 0;
-            image++;
         }
     }
 }
