@@ -43,7 +43,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--samples", type=int, help="only so many of every part, to see that a backbone trains")
     parser.add_argument("--inner", action="store_true", help="score the inner part, for choosing defaults")
-    parser.add_argument("--dtype", default="float32", help="of the network, where this version has another")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the network")
     parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2])
     return parser.parse_args()
 
@@ -62,8 +62,7 @@ def thinned(samples: fn.Samples, count: int | None) -> fn.Samples:
 
 
 def make_network(o: argparse.Namespace, labels: Sequence[str], seed: int) -> fn.Network:
-    options = {} if o.dtype == "float32" else {"dtype": o.dtype}
-    network = fn.Network(o.backbone, labels=labels, threads=o.threads, seed=seed, **options)
+    network = fn.Network(o.backbone, labels=labels, threads=o.threads, seed=seed, dtype=o.dtype)
     if o.weights is not None or o.backbone in WEIGHTS:
         network.load_weights(o.weights or data_folder("weights") / WEIGHTS[o.backbone])
     return network

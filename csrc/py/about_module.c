@@ -38,9 +38,24 @@ static PyObject *build_facts(PyObject *module, PyObject *unused)
                          "threads", facs_threads_default());
 }
 
+/* None where this machine does not have `limit`. */
+static PyObject *kernels_in_use(PyObject *module, PyObject *args)
+{
+    facs_kernels kernels, narrow;
+    const char *limit;
+    (void)module;
+
+    if (!PyArg_ParseTuple(args, "z", &limit)) return NULL;
+    if (!facs_kernels_select(&kernels, limit) || !facs_kernels_select_bfloat16(&narrow, limit))
+        Py_RETURN_NONE;
+    return Py_BuildValue("(ss)", kernels.name, narrow.name);
+}
+
 static PyMethodDef functions[] = {
     {"build_facts", build_facts, METH_NOARGS,
      "Compiler, BLAS, OpenMP date (0: none), usable kernel rungs from the plainest, threads."},
+    {"kernels_in_use", kernels_in_use, METH_VARARGS,
+     "kernels_in_use(limit) -> rungs of float32 and of bfloat16 up to `limit`, or None."},
     {NULL},
 };
 

@@ -35,6 +35,7 @@ def about() -> About:
         - ``instruction set``: the kernels a network made now would run, of the ones this
           machine has; the environment variable ``FACS_CPU`` caps it. ``none`` where it names one
           that is not there.
+        - ``bfloat16``: the same for a network of ``dtype="bfloat16"``.
         - ``blas``: the BLAS of the C core, or ``none``.
         - ``threads``: worker threads when ``threads=None``; ``OMP_NUM_THREADS`` sets it.
         - ``processor``, ``system``: of this machine.
@@ -46,7 +47,9 @@ def about() -> About:
     '0.1.0'
     """
     facts = _core.build_facts()
-    rungs = facts["instruction_sets"]
+    asked = os.environ.get("FACS_CPU")
+    missing = f"none: FACS_CPU is {asked!r}, which this machine does not have"
+    used, bfloat16 = _core.kernels_in_use(asked) or (missing, missing)
     openmp = f"OpenMP {facts['openmp']}" if facts["openmp"] else "no OpenMP"
     return About(
         {
@@ -54,19 +57,14 @@ def about() -> About:
             "python": platform.python_version(),
             "numpy": np.__version__,
             "compiler": f"{facts['compiler']}, {openmp}",
-            "instruction set": f"{_rung(rungs)} (of {', '.join(rungs)})",
+            "instruction set": f"{used} (of {', '.join(facts['instruction_sets'])})",
+            "bfloat16": bfloat16,
             "blas": facts["blas"],
             "threads": str(facts["threads"]),
             "processor": f"{_processor()}, {len(os.sched_getaffinity(0))} usable cores",
             "system": platform.platform(),
         }
     )
-
-
-def _rung(rungs: tuple[str, ...]) -> str:
-    """The highest rung, or the one that FACS_CPU asks for; a network refuses what is not there."""
-    asked = os.environ.get("FACS_CPU") or rungs[-1]
-    return asked if asked in rungs else f"none: FACS_CPU is {asked!r}, which this machine does not have"
 
 
 def _processor() -> str:

@@ -33,6 +33,7 @@ class _LoaderStatistics(TypedDict):
     first_skipped: str
 
 def build_facts() -> _BuildFacts: ...
+def kernels_in_use(limit: str | None) -> tuple[str, str] | None: ...
 
 # Images: (h, w, 3) uint8 RGB.
 

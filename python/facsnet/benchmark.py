@@ -30,6 +30,8 @@ class Measurement:
     ----------
     network : str
     work : {"inference", "fine-tuning"}
+    dtype : {"float32", "bfloat16"}
+        Of the network.
     batch : int
         Images of a run.
     runs : int
@@ -47,6 +49,7 @@ class Measurement:
 
     network: str
     work: str
+    dtype: str
     batch: int
     runs: int
     images_per_second: float
@@ -59,9 +62,9 @@ class Benchmark(list[Measurement]):
     """Measurements; prints as a table."""
 
     def __repr__(self) -> str:
-        head = f"{'network':<16}{'work':<14}{'batch':>6}{'img/s':>10}{'10% - 90%':>20}{'GFLOP/s':>10}{'memory, GB':>12}"
+        head = f"{'network':<16}{'work':<14}{'dtype':<10}{'batch':>6}{'img/s':>10}{'10% - 90%':>20}{'GFLOP/s':>10}{'memory, GB':>12}"
         rows = [
-            f"{m.network:<16}{m.work:<14}{m.batch:>6}{m.images_per_second:>10.1f}"
+            f"{m.network:<16}{m.work:<14}{m.dtype:<10}{m.batch:>6}{m.images_per_second:>10.1f}"
             f"{m.interval[0]:>11.1f} -{m.interval[1]:>7.1f}{m.gflops:>10.1f}{m.memory / 1e9:>12.2f}"
             for m in self
         ]
@@ -73,7 +76,13 @@ class Benchmark(list[Measurement]):
 
 
 def benchmark(
-    network: Network, *, batch: int = 64, seconds: float = 3.0, unfreeze: str = "all", training: bool = True
+    network: Network,
+    *,
+    batch: int = 64,
+    seconds: float = 3.0,
+    unfreeze: str = "all",
+    training: bool = True,
+    dtype: str | None = None,
 ) -> Benchmark:
     """Measures inference of a batch and of one image, and fine-tuning with Adam.
 
@@ -90,6 +99,8 @@ def benchmark(
         What fine-tuning trains: ``"all"`` or everything from a block of `Network.blocks`.
     training : bool
         False leaves fine-tuning out, and the memory it takes.
+    dtype : {"float32", "bfloat16"}, optional
+        Measures a network of this dtype that is otherwise the same. None is the network's own.
 
     Returns
     -------
@@ -100,7 +111,7 @@ def benchmark(
     ------
     ValueError
         ``batch`` is less than 1, or than 2 with ``training``; ``seconds`` is not more than 0; there is
-        no such block.
+        no such block or dtype.
     MemoryError
         There is no room to fine-tune with this batch.
     """
@@ -110,6 +121,8 @@ def benchmark(
     if not seconds > 0:
         raise ValueError(f"seconds is {seconds}, want more than 0")
     network.resolve_block(unfreeze)
+    if dtype not in (None, network.dtype):
+        network = Network.from_config(network.config, threads=network.threads, dtype=dtype)
     size, labels = network.input_size, len(network.label_names)
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
@@ -179,4 +192,4 @@ def _measure(
     speed = batch / statistics.median(times)
     slow, fast = (batch / float(np.quantile(times, part)) for part in (0.9, 0.1))
     gflops = flop_per_mac * network.macs() * speed / 1e9
-    return Measurement(network.config.name, work, batch, len(times), speed, (slow, fast), gflops, memory)
+    return Measurement(network.config.name, work, network.dtype, batch, len(times), speed, (slow, fast), gflops, memory)

@@ -17,7 +17,7 @@ from facsnet.benchmark import Benchmark, benchmark
 from facsnet.datasets import synthetic_faces
 from facsnet.estimator import AUClassifier
 from facsnet.losses import Loss
-from facsnet.network import Network
+from facsnet.network import DTYPES, Network
 from facsnet.report import Report
 from facsnet.samples import Samples
 from facsnet.stages import Augmentation, Optimiser, Schedule, Stage, two_stage, usual_warmup
@@ -66,7 +66,7 @@ def _add_demo(commands: Commands) -> None:
     parser.add_argument("--out", type=Path, default=Path("demo-report"), help="folder to write")
     parser.add_argument("--faces", type=int, default=1600, help="faces to draw")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int)
+    _add_process(parser)
 
 
 def _add_train(commands: Commands) -> None:
@@ -79,7 +79,7 @@ def _add_train(commands: Commands) -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--monitor", default="roc_auc", choices=["roc_auc", "average_precision", "f1", "loss"])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int)
+    _add_process(parser)
     _add_network(parser.add_argument_group("network and loss"))
     _add_stages(parser.add_argument_group("stages"))
     _add_augmentation(parser.add_argument_group("augmentation"))
@@ -153,7 +153,7 @@ def _add_evaluate(commands: Commands) -> None:
     _add_data(parser)
     parser.add_argument("--out", type=Path, help="write scores.csv and report.html into this folder")
     parser.add_argument("--allow-training-subjects", action="store_true")
-    parser.add_argument("--threads", type=int)
+    _add_process(parser)
 
 
 def _add_predict(commands: Commands) -> None:
@@ -164,14 +164,14 @@ def _add_predict(commands: Commands) -> None:
     parser.add_argument(
         "--decisions", action="store_true", help="also columns such as AU01_c: 1 at and above the fitted threshold"
     )
-    parser.add_argument("--threads", type=int)
+    _add_process(parser)
 
 
 def _add_bench(commands: Commands) -> None:
     parser = _add_command(commands, "bench", "measure the speed of inference and fine-tuning on this machine", _bench)
     parser.add_argument("networks", nargs="*", default=["mobilenet_v1"], metavar="NETWORK")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--threads", type=int)
+    _add_process(parser)
     parser.add_argument("--seconds", type=float, default=3.0, help="for each kind of work, at least three runs")
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--input-size", type=int, default=224)
@@ -182,6 +182,16 @@ def _add_bench(commands: Commands) -> None:
 
 def _add_about(commands: Commands) -> None:
     _add_command(commands, "about", "version, build, processor and threads", _about)
+
+
+def _add_process(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, help="(None: every processor)")
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="of activations and their gradients; bfloat16 halves their memory",
+    )
 
 
 def _share(text: str) -> float:
@@ -270,6 +280,7 @@ def _demo(options: argparse.Namespace) -> None:
         finetune_rate=2e-3,
         random_state=options.seed,
         threads=options.threads,
+        dtype=options.dtype,
     )
     model = _fit(detector, train, options.out)
     report = detector.evaluate(test)
@@ -329,6 +340,7 @@ def _train(options: argparse.Namespace) -> None:
         monitor=options.monitor,
         random_state=options.seed,
         threads=options.threads,
+        dtype=options.dtype,
         cache_limit=options.cache_limit,
         cache_folder=options.out,
     )
@@ -363,7 +375,7 @@ def _stop_where_interrupted(detector: AUClassifier) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    detector = AUClassifier.load(options.model, threads=options.threads)
+    detector = AUClassifier.load(options.model, threads=options.threads, dtype=options.dtype)
     samples = _read_samples(options, detector.label_names)
     samples.check()
     if options.out:
@@ -387,7 +399,7 @@ def _images(paths: Sequence[Path]) -> list[Path]:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    detector = AUClassifier.load(options.model, threads=options.threads)
+    detector = AUClassifier.load(options.model, threads=options.threads, dtype=options.dtype)
     frame = detector.predict_frame(_images(options.images), decisions=options.decisions)
     table = frame.to_csv(index=False)
     if options.out:
@@ -403,10 +415,18 @@ def _predict(options: argparse.Namespace) -> None:
 
 def _bench(options: argparse.Namespace) -> None:
     facts = about()
-    print(f"{facts['processor']}; facsnet {facts['facsnet']}, {facts['instruction set']}")
+    kernels = facts["bfloat16" if options.dtype == "bfloat16" else "instruction set"]
+    print(f"{facts['processor']}; facsnet {facts['facsnet']}, {options.dtype}, {kernels}")
     found = Benchmark()
     for name in options.networks:
-        network = Network(name, labels=16, width=options.width, input_size=options.input_size, threads=options.threads)
+        network = Network(
+            name,
+            labels=16,
+            width=options.width,
+            input_size=options.input_size,
+            threads=options.threads,
+            dtype=options.dtype,
+        )
         new = benchmark(
             network,
             batch=options.batch,
@@ -418,7 +438,12 @@ def _bench(options: argparse.Namespace) -> None:
         print("\n".join(lines if not found else lines[1:]), flush=True)
         found += new
     if options.json:
-        settings = {"threads": network.threads, "width": options.width, "input_size": options.input_size}
+        settings = {
+            "threads": network.threads,
+            "dtype": network.dtype,
+            "width": options.width,
+            "input_size": options.input_size,
+        }
         write_text(options.json, json.dumps({"about": facts, **settings, "rows": found.to_rows()}, indent=1) + "\n")
 
 

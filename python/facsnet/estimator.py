@@ -20,7 +20,7 @@ from facsnet._safetensors import read_safetensors, write_safetensors
 from facsnet.history import History
 from facsnet.loading import Reader
 from facsnet.losses import Loss
-from facsnet.network import LoadReport, Network
+from facsnet.network import LoadReport, Network, check_dtype
 from facsnet.pretrained import pretrained
 from facsnet.report import Report
 from facsnet.samples import Samples
@@ -38,7 +38,7 @@ FloatArray = npt.NDArray[np.float32]
 _COLUMNS = ("input", "success", "error")
 
 # Arguments that are of the machine and not of the model.
-_OF_THE_MACHINE = ("threads", "progress", "cache_limit", "cache_folder")
+_OF_THE_MACHINE = ("threads", "dtype", "progress", "cache_limit", "cache_folder")
 
 
 class AUClassifier:
@@ -74,8 +74,8 @@ class AUClassifier:
         Predict the mean of the plain and the mirrored image's logits.
     random_state : int
         Of weights, order, augmentation, dropout and the inner split.
-    threads, progress, cache_limit, cache_folder
-        See `Network`, `Trainer`.
+    threads, dtype, progress, cache_limit, cache_folder
+        See `Network`, `Trainer`. They belong to the process: a saved model knows nothing of them.
 
     Attributes
     ----------
@@ -114,6 +114,7 @@ class AUClassifier:
         flip_average: bool = True,
         random_state: int = 0,
         threads: int | None = None,
+        dtype: str = "float32",
         progress: bool | None = None,
         cache_limit: int | str | None = None,
         cache_folder: str | os.PathLike[str] | None = None,
@@ -125,8 +126,8 @@ class AUClassifier:
         self.unfreeze, self.finetune_rate, self.block_rates = unfreeze, finetune_rate, block_rates
         self.batch_size, self.monitor = batch_size, monitor
         self.threshold_shrinkage, self.flip_average = threshold_shrinkage, flip_average
-        self.random_state, self.threads, self.progress = random_state, threads, progress
-        self.cache_limit, self.cache_folder = cache_limit, cache_folder
+        self.random_state, self.threads, self.dtype = random_state, threads, dtype
+        self.progress, self.cache_limit, self.cache_folder = progress, cache_limit, cache_folder
         self.network_: Network | None = None
         self.history_ = History()
         self.thresholds_: npt.NDArray[np.float64] = np.zeros(0)
@@ -238,6 +239,7 @@ class AUClassifier:
             input_size=self.input_size,
             threads=self.threads,
             seed=self.random_state,
+            dtype=self.dtype,
         )
         return network, None if checkpoint is None else network.load_weights(checkpoint)
 
@@ -384,7 +386,7 @@ class AUClassifier:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes one safetensors file: weights, and as its metadata all that `load` brings back.
 
-        That is the arguments this detector was made with, but for threads and progress, the network's
+        That is the arguments this detector was made with, but for those of the process, the network's
         config, thresholds, the training subjects and digests of the training images, and the history.
         """
         metadata = write_model(
@@ -399,23 +401,31 @@ class AUClassifier:
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], *, threads: int | None = None, progress: bool | None = None
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        dtype: str = "float32",
+        progress: bool | None = None,
     ) -> AUClassifier:
-        """Reads what `save` wrote.
+        """Reads what `save` wrote; the rest is as of this process.
 
         Raises
         ------
         FormatError
             The file is damaged or is not a model of this library.
+        ValueError
+            There is no such dtype.
         """
+        check_dtype(dtype)
         tensors, metadata = read_safetensors(path)
         model = parse_model(path, metadata, cls._argument_types())
         try:
-            network = Network.from_config(model.network, threads=threads)
+            network = Network.from_config(model.network, threads=threads, dtype=dtype)
         except (ValueError, ZeroDivisionError, OverflowError) as problem:
             raise _core.FormatError(f"{os.fspath(path)}: the model's network is not possible: {problem}") from None
         network.load_state_dict(tensors, source=os.fspath(path))
-        detector = cls(**model.arguments, threads=threads, progress=progress)
+        detector = cls(**model.arguments, threads=threads, dtype=dtype, progress=progress)
         detector.network_ = network
         detector.thresholds_ = np.asarray(model.thresholds, np.float64)
         detector.training_subjects_, detector.training_images_ = model.training_subjects, model.training_images

@@ -21,6 +21,8 @@ __all__ = ["LoadReport", "Network", "NetworkConfig", "Preprocessing", "load_weig
 
 FloatArray = npt.NDArray[np.float32]
 
+DTYPES = ("float32", "bfloat16")
+
 # A network that is not known is refused by the core, which lists those that are.
 _UNKNOWN = dialects_of("mobilenet_v1")[0]
 
@@ -62,7 +64,8 @@ class Network:
         ``"bfloat16"`` they take half the memory, and products are of bfloat16 where the processor
         has them faster than float32 (AVX512_BF16 of AMD), else of float32. Weights, the optimiser,
         sums over a batch, the head and the loss are float32 either way. It belongs to the process,
-        like `threads`, and is not part of a saved model.
+        like `threads`, and is not part of a saved model. The dropout inside VGG's ``classifier`` head
+        is not there in bfloat16: running that network is a NotImplementedError.
 
     Raises
     ------
@@ -98,7 +101,7 @@ class Network:
         names = _label_names(labels)
         self._threads = None if threads is None else _whole("threads", threads, 1, 256)
         self._seed = _whole("seed", seed, 0, 2**64 - 1)
-        self._dtype = dtype
+        self._dtype = check_dtype(dtype)
         usual = next(iter(dialects_of(name)), _UNKNOWN)
         self.config = NetworkConfig(
             name,
@@ -450,6 +453,7 @@ def load_weights(
     input_size: int = 224,
     threads: int | None = None,
     seed: int = 0,
+    dtype: str = "float32",
 ) -> Network:
     """The network that a checkpoint holds, with its weights.
 
@@ -461,7 +465,7 @@ def load_weights(
     path : path
     labels : sequence of str, or int, optional
         Puts a new action-unit head on the backbone. None keeps the head that the file has.
-    input_size, threads, seed
+    input_size, threads, seed, dtype
         Of the network, see `Network`.
 
     Raises
@@ -480,7 +484,13 @@ def load_weights(
     width = probes[name].checkpoint_width(checkpoint)
     if not 0 < width <= 8:
         raise _core.FormatError(f"{checkpoint.path}: {width:g} times as wide as {name}, want 0 to 8")
-    options: dict[str, Any] = {"width": width, "input_size": input_size, "threads": threads, "seed": seed}
+    options: dict[str, Any] = {
+        "width": width,
+        "input_size": input_size,
+        "threads": threads,
+        "seed": seed,
+        "dtype": dtype,
+    }
     if labels is None:
         options |= weights.head_of(checkpoint, name, probes[name]._parameter_table())
     else:
@@ -496,6 +506,13 @@ def load_weights(
 
 def _plain(config: NetworkConfig) -> dict[str, Any]:
     return {field: getattr(config, field) for field in config.__dataclass_fields__}
+
+
+def check_dtype(dtype: str) -> str:
+    """The same; raises ValueError where there is no such kind of network."""
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is {dtype!r}, want {' or '.join(map(repr, DTYPES))}")
+    return dtype
 
 
 def _whole(name: str, value: int, low: int, high: int) -> int:

@@ -171,9 +171,10 @@ class Stage:
         ``"boundary"`` wants some block frozen and an augmentation of nothing but flips. ``"auto"``
         does so for the head, whose input is small; ``"none"`` never.
     cache_dtype : {"bfloat16", "float32"}, optional
-        How activations are kept. With float32 the stage ends with the very weights it has without a
-        cache, unless the rung of the kernels is ``blas``. bfloat16 takes half the room and rounds each
-        activation by at most 1 part in 256.
+        How activations are kept. bfloat16 takes half the room and rounds each by at most 1 part in
+        256. Where nothing is rounded the stage ends with the very weights it has without a cache,
+        unless the rung of the kernels is ``blas``: with float32, and with bfloat16 in a network of
+        that dtype, of which the input of the head alone is float32.
         None is bfloat16, and float32 for the input of the head.
     """
 
