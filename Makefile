@@ -11,7 +11,7 @@ CTEST := $(MAKE) --no-print-directory -f tests/c/tests.mk
 
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help build test demo pictures ctest pytest lint format asan fuzz bench clean bootstrap steps
+.PHONY: help build test demo pictures ctest pytest lint format asan fuzz bench bench-kernels clean bootstrap steps
 help:
 	@echo "make demo     install what is missing, build, train on drawn faces, write demo-report/"
 	@echo "make test     install what is missing, build, run all tests and checks"
@@ -24,6 +24,7 @@ help:
 	@echo "make asan     C tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make fuzz     fuzzers, FUZZ_SECONDS=$(FUZZ_SECONDS) each (needs clang)"
 	@echo "make bench    compare with PyTorch, ONNX Runtime and OpenVINO (needs the extra bench)"
+	@echo "make bench-kernels  speed of kernels and layers: build/ctest/plain/bench_kernels, bench_layers"
 	@echo "make pictures make the pictures of the README again"
 	@echo "make clean    remove what was built"
 
@@ -90,6 +91,9 @@ fuzz:
 
 bench:
 	PYTHONPATH=python $(PYTHON) benchmarks/peers.py $(ARGS)
+
+bench-kernels:
+	@$(CTEST) -j$(JOBS) benchmarks PYTHON=$(PYTHON)
 
 clean:
 	rm -rf build dist python/*.egg-info demo-report .mypy_cache .ruff_cache .pytest_cache
