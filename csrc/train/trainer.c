@@ -173,7 +173,8 @@ static facs_status check_gradients(const facs_trainer *t, double loss)
                              t->steps, p->name, loss);
     }
     if (!isfinite(loss))
-        return facs_fail(FACS_E_ARG, "step %u: the loss is not finite (%g); the step was not taken",
+        return facs_fail(FACS_E_ARG,
+                         "step %u: the loss is not finite (%g); the step was not taken",
                          t->steps, loss);
     return FACS_OK;
 }
