@@ -8,6 +8,7 @@
  *   bench_kernels [rung [batch [threads [start of a row's name [network]]]]]
  */
 
+#include "core/clock.h"
 #include "core/memory.h"
 #include "kernel/kernel.h"
 
@@ -15,18 +16,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/threads.h"
 
 enum { ROUNDS = 7, ACCUMULATORS = 12, PROBE_STEPS = 200000 };
-
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* --- probes */
 
@@ -75,9 +68,9 @@ static double measure_peak(const char *rung, int threads)
     if (strcmp(rung, "avx512") == 0) probe = probe_avx512;
     if (strcmp(rung, "avx2") == 0) probe = probe_avx2;
 #endif
-    const double start = seconds();
+    const double start = facs_clock_seconds();
     facs_parallel(threads, threads, probe_task, &probe);
-    const double used = seconds() - start;
+    const double used = facs_clock_seconds() - start;
     const int lanes = probe == probe_plain ? 4 : strcmp(rung, "avx2") == 0 ? 8 : 16;
     return threads * 2.0 * lanes * ACCUMULATORS * PROBE_STEPS / used;
 }
@@ -101,9 +94,9 @@ static void copy_task(void *context, int64_t block, int worker)
 
 static double measure_copy(copy_block *c, int threads)
 {
-    const double start = seconds();
+    const double start = facs_clock_seconds();
     facs_parallel(threads, c->blocks, copy_task, c);
-    return 2.0 * COPY_NUMBERS * sizeof(float) / (seconds() - start);
+    return 2.0 * COPY_NUMBERS * sizeof(float) / (facs_clock_seconds() - start);
 }
 
 /* --- layers */
@@ -318,9 +311,9 @@ static void bench_row(bench *b, const row *r, copy_block *copy, const layer *l)
     for (int i = 0; i < ROUNDS; i++) {
         const double peak = measure_peak(b->k.name, b->ctx.threads);
         const double copied = measure_copy(copy, b->ctx.threads);
-        const double start = seconds();
+        const double start = facs_clock_seconds();
         r->run(b);
-        times[i] = seconds() - start;
+        times[i] = facs_clock_seconds() - start;
         parts[i] = flops / times[i] / peak;
         copies[i] = bytes / times[i] / copied;
     }

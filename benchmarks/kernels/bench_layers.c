@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROUNDS = 5, KINDS = 8, LANE = 2 };
+enum { ROUNDS = 5, KINDS = 32, LANE = 2 };
 
 typedef struct setting {
     const char *network, *rung;
@@ -58,7 +58,7 @@ static void add_kind(kind_sum *kinds, const facs_node *node, double forward, dou
 static void report(const facs_plan *plan, const double *seconds, int64_t images)
 {
     const int count = facs_plan_count(plan);
-    kind_sum kinds[32] = {0};
+    kind_sum kinds[KINDS] = {0};
     double forward = 0, backward = 0;
 
     for (int i = 0; i < count; i++) {

@@ -1,12 +1,12 @@
 #define _POSIX_C_SOURCE 200809L
 #include "data/loader_internal.h"
 
+#include "core/clock.h"
 #include "core/memory.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 static facs_status check_options(const facs_sample_table *table, const facs_loader_options *o)
@@ -222,13 +222,6 @@ facs_status facs_loader_start(facs_loader *l, uint32_t epoch, const int64_t *ind
     return FACS_OK;
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Gives the batch that the consumer holds back to the workers. */
 static void give_back(facs_loader *l)
 {
@@ -277,11 +270,11 @@ static void compact(facs_loader *l, facs_slot *slot)
 /* Waits for batch `consumed`; NULL at the end of the pass. Called with the lock held. */
 static facs_slot *wait_for_batch(facs_loader *l)
 {
-    const double before = now();
+    const double before = facs_clock_seconds();
     if (l->consumed >= l->batches) return NULL;
     facs_slot *slot = &l->slots[l->consumed % l->options.slots];
     while (slot->missing) pthread_cond_wait(&l->ready, &l->lock);
-    l->statistics.waited += now() - before;
+    l->statistics.waited += facs_clock_seconds() - before;
     l->holding = 1;
     return slot;
 }

@@ -61,7 +61,7 @@ SIMD_INLINE void operand_some(const facs_operand *o, float *out, int64_t out_str
     if (kind == 1) shift = simd_get(o->norm->shift + c, lanes);
     if (kind == 2) scale = simd_get(o->correction->slope + c, lanes);
     if (kind == 2) shift = simd_get(o->correction->offset + c, lanes);
-#pragma GCC unroll 8
+#pragma GCC unroll 2
     for (int i = 0; i < pixels; i++) {
         simd_prefetch(in + i * t->stride + OPERAND_AHEAD);
         simd x = stored_get(in + i * t->stride, lanes);
