@@ -17,11 +17,12 @@ from facsnet.losses import Loss
 from facsnet.network import LoadReport, Network, NetworkConfig, Preprocessing, load_weights
 from facsnet.pretrained import pretrained, pretrained_table
 from facsnet.report import Report
-from facsnet.samples import Sample, Samples
+from facsnet.samples import DISFA_FOLDS, Sample, Samples
 from facsnet.stages import Augmentation, Optimiser, Schedule, Stage, two_stage
 from facsnet.training import Trainer
 
 __all__ = [
+    "DISFA_FOLDS",
     "AUClassifier",
     "Augmentation",
     "DeviceError",

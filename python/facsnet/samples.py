@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from facsnet import _table
-from facsnet._splits import Splits, check_disjoint
+from facsnet._splits import DISFA_FOLDS, Splits, check_disjoint
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Sample", "Samples", "check_disjoint"]
+__all__ = ["DISFA_FOLDS", "Sample", "Samples", "check_disjoint"]
 
 FloatArray = npt.NDArray[np.float32]
 
