@@ -1,5 +1,6 @@
 #include "py/bridge.h"
 
+#include "image/align.h"
 #include "image/augment.h"
 #include "image/image.h"
 #include "image/resize.h"
@@ -223,6 +224,36 @@ static PyObject *augment_image(PyObject *module, PyObject *args, PyObject *keywo
     return facs_py_raise(status);
 }
 
+/* The two points of the image and where they go to, x and y each. */
+static PyObject *align_image(PyObject *module, PyObject *args)
+{
+    facs_similarity similarity;
+    facs_position from[2], to[2];
+    facs_py_array in = {0}, out = {0};
+    facs_image image;
+    PyObject *object = NULL;
+    facs_status status = FACS_OK;
+    int size = 0;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "Oi(dddd)(dddd):align_image", &object, &size, &from[0].x,
+                          &from[0].y, &from[1].x, &from[1].y, &to[0].x, &to[0].y, &to[1].x,
+                          &to[1].y))
+        return NULL;
+    status = facs_similarity_from_points(&similarity, from, to);
+    if (status != FACS_OK) return facs_py_raise(status);
+    if (!sides_valid(size, size) || pixels_from(&in, &image, object) < 0) return NULL;
+    if (new_pixels(&out, size, size) < 0) {
+        facs_py_array_release(&in);
+        return NULL;
+    }
+    FACS_PY_UNLOCKED(status = facs_image_align(out.data, size, &image, &similarity));
+    facs_py_array_release(&in);
+    if (status == FACS_OK) return facs_py_array_detach(&out);
+    facs_py_array_release(&out);
+    return facs_py_raise(status);
+}
+
 #define WITH_KEYWORDS(function)                                                                \
     (PyCFunction)(void (*)(void))(function), METH_VARARGS | METH_KEYWORDS
 
@@ -234,6 +265,7 @@ static PyMethodDef functions[] = {
     {"crop_image", WITH_KEYWORDS(crop_image), "crop_image(image, height, width)"},
     {"augment_image", WITH_KEYWORDS(augment_image),
      "augment_image(image, size, *, crop, flip, angle, brightness, contrast)"},
+    {"align_image", align_image, METH_VARARGS, "align_image(image, size, points, targets)"},
     {NULL, NULL, 0, NULL},
 };
 

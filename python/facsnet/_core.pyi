@@ -51,6 +51,13 @@ def augment_image(
     brightness: float = 0.0,
     contrast: float = 1.0,
 ) -> _Pixels: ...
+def align_image(
+    image: ArrayLike,
+    size: int,
+    points: tuple[float, float, float, float],
+    targets: tuple[float, float, float, float],
+    /,
+) -> _Pixels: ...
 
 # Drawn faces; task 0 is action units, 1 the attributes of the small pretrained network.
 
