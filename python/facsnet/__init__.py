@@ -10,7 +10,19 @@ from facsnet._about import about
 from facsnet._core import DeviceError, FormatError
 from facsnet._version import __version__
 from facsnet.benchmark import benchmark
+from facsnet.datasets import (
+    read_bosphorus,
+    read_bp4d,
+    read_celeba,
+    read_ckplus,
+    read_disfa,
+    read_faces,
+    read_openface,
+    read_pyfeat,
+)
 from facsnet.estimator import AUClassifier
+from facsnet.faces import Alignment, Face, Faces, align_faces
+from facsnet.frames import FrameStore, extract_frames, open_frames
 from facsnet.history import History
 from facsnet.images import augment_image, crop_image, decode_image, read_image, resize_image
 from facsnet.losses import Loss
@@ -20,13 +32,18 @@ from facsnet.report import Report
 from facsnet.samples import DISFA_FOLDS, Sample, Samples
 from facsnet.stages import Augmentation, Optimiser, Schedule, Stage, two_stage
 from facsnet.training import Trainer
+from facsnet.yunet import YuNet
 
 __all__ = [
     "DISFA_FOLDS",
     "AUClassifier",
+    "Alignment",
     "Augmentation",
     "DeviceError",
+    "Face",
+    "Faces",
     "FormatError",
+    "FrameStore",
     "History",
     "LoadReport",
     "Loss",
@@ -40,19 +57,31 @@ __all__ = [
     "Schedule",
     "Stage",
     "Trainer",
+    "YuNet",
     "__version__",
     "about",
+    "align_faces",
     "augment_image",
     "benchmark",
     "crop_image",
     "datasets",
     "decode_image",
+    "extract_frames",
     "load_weights",
     "losses",
     "metrics",
+    "open_frames",
     "pretrained",
     "pretrained_table",
+    "read_bosphorus",
+    "read_bp4d",
+    "read_celeba",
+    "read_ckplus",
+    "read_disfa",
+    "read_faces",
     "read_image",
+    "read_openface",
+    "read_pyfeat",
     "resize_image",
     "two_stage",
 ]

@@ -1,4 +1,4 @@
-"""Command line: facsnet demo | train | evaluate | predict | bench | about."""
+"""Command line: facsnet demo | train | evaluate | predict | frames | bench | about."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facsnet import FormatError, about
+from facsnet._cli_faces import add_frames
 from facsnet._files import write_text
 from facsnet._version import __version__
 from facsnet.benchmark import Benchmark, benchmark
@@ -48,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="facsnet", description="Train and run detectors of facial action units.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_train, _add_evaluate, _add_predict, _add_bench, _add_about):
+    for add in (_add_demo, _add_train, _add_evaluate, _add_predict, _add_frames, _add_bench, _add_about):
         add(commands)
     return parser
 
@@ -165,6 +166,10 @@ def _add_predict(commands: Commands) -> None:
         "--decisions", action="store_true", help="also columns such as AU01_c: 1 at and above the fitted threshold"
     )
     _add_process(parser)
+
+
+def _add_frames(commands: Commands) -> None:
+    add_frames(lambda name, text, run: _add_command(commands, name, text, run))
 
 
 def _add_bench(commands: Commands) -> None:
@@ -409,7 +414,8 @@ def _predict(options: argparse.Namespace) -> None:
     failed = int((frame["success"] == 0).sum())
     if failed:
         print(
-            f"facsnet predict: {failed} of {len(frame)} images could not be read, see the column error", file=sys.stderr
+            f"facsnet predict: {failed} of {len(frame)} images could not be read, see the column error",
+            file=sys.stderr,
         )
 
 

@@ -1,7 +1,9 @@
-"""Data that ships with the package: faces drawn in C.
+"""Data sets: readers of those of the field, and data that ships with the package, faces drawn in C.
 
-Enough to try everything without a data set, and to test without anybody's picture. Drawn faces
-are no substitute for real ones: a detector trained on them works on them alone.
+Readers want the layouts in which data sets are given out, check that everything is there, and name
+all that is wrong in one FormatError. Drawn faces are enough to try everything without a data set,
+and to test without anybody's picture; they are no substitute for real ones: a detector trained on
+them works on them alone.
 """
 
 from __future__ import annotations
@@ -12,9 +14,34 @@ import numpy as np
 import numpy.typing as npt
 
 from facsnet import _core
+from facsnet._face_tables import read_faces, read_openface, read_pyfeat
+from facsnet._read_bosphorus import bosphorus_faces, read_bosphorus
+from facsnet._read_bp4d import BP4D_AUS, read_bp4d
+from facsnet._read_celeba import celeba_faces, read_celeba
+from facsnet._read_ckplus import read_ckplus
+from facsnet._read_disfa import DISFA_AUS, DISFA_ERRORS, read_disfa
 from facsnet.samples import Samples
 
-__all__ = ["ACTION_UNITS", "ATTRIBUTES", "draw_expression", "render_faces", "synthetic_faces"]
+__all__ = [
+    "ACTION_UNITS",
+    "ATTRIBUTES",
+    "BP4D_AUS",
+    "DISFA_AUS",
+    "DISFA_ERRORS",
+    "bosphorus_faces",
+    "celeba_faces",
+    "draw_expression",
+    "read_bosphorus",
+    "read_bp4d",
+    "read_celeba",
+    "read_ckplus",
+    "read_disfa",
+    "read_faces",
+    "read_openface",
+    "read_pyfeat",
+    "render_faces",
+    "synthetic_faces",
+]
 
 _TASKS = {"action_units": 0, "attributes": 1}
 

@@ -1,4 +1,4 @@
-"""Public ImageNet checkpoints: a table of them, and verified copies in a cache folder."""
+"""Public ImageNet checkpoints and a finder of faces: a table of them, and verified copies in a cache folder."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class _Row:
     name : str
         The network, its width where that is not 1, ``_no_top`` where the classifier is left out.
     layout : str
-        Who published it: ``"torchvision"``, ``"huggingface"``, ``"timm"`` or ``"keras"``.
+        Who published it: ``"torchvision"``, ``"huggingface"``, ``"timm"``, ``"keras"`` or ``"opencv"``.
     megabytes : float or None
         Millions of bytes, rounded; for the eye only.
     licence : str
@@ -148,6 +148,10 @@ _TABLE = (
          f"{_HUB}/timm/vgg19_bn.tv_in1k"),
     _Row("vgg19_bn", "torchvision", 575, _BSD, "vgg19_bn-c79401a0.pth",
          f"{_TORCH}/vgg19_bn-c79401a0.pth", "sha256:c79401a0", f"{_TORCH_CODE}/vgg.py"),
+    _Row("yunet", "opencv", 0.2, "MIT", "face_detection_yunet_2023mar.onnx",
+         f"{_HUB}/opencv/face_detection_yunet/resolve/3cc26e7f1014a5ee5d74a42acee58bafc9d0a310/face_detection_yunet_2023mar.onnx",
+         "sha256:8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+         "https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet"),
 )
 # fmt: on
 
@@ -171,8 +175,9 @@ def pretrained(name: str, *, layout: str | None = None, progress: bool | None = 
     ----------
     name : str
         A network, as in `Network`; ``"mobilenet_v1_0.25"``, ``"_0.5"`` and ``"_0.75"`` for its
-        narrower ones, ``"vgg19_no_top"`` for the convolutions of VGG-19 alone, 80 MB and not 575.
-    layout : {"torchvision", "huggingface", "timm", "keras"}, optional
+        narrower ones, ``"vgg19_no_top"`` for the convolutions of VGG-19 alone, 80 MB and not 575;
+        ``"yunet"`` for the finder of faces, see `YuNet`.
+    layout : {"torchvision", "huggingface", "timm", "keras", "opencv"}, optional
         Whose file; None the first of the table. Keras' need h5py to be loaded.
     progress : bool, optional
         Whether a bar is shown; None on terminals and in notebooks.

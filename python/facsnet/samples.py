@@ -18,6 +18,8 @@ from facsnet._splits import DISFA_FOLDS, Splits, check_disjoint
 if TYPE_CHECKING:
     import pandas as pd
 
+    from facsnet.faces import Alignment
+
 __all__ = ["DISFA_FOLDS", "Sample", "Samples", "check_disjoint"]
 
 FloatArray = npt.NDArray[np.float32]
@@ -51,6 +53,8 @@ class Samples(Splits):
     intensity : float32 array (n, k), or None
         How strong each label is, in the units of its source, 0 or more; NaN where unknown. Training
         does not read it.
+    recipe : Alignment, or None
+        How the faces were cut out of their images; None where the images are as they came.
 
     The arrays are read-only.
     """
@@ -65,6 +69,7 @@ class Samples(Splits):
         subjects: Sequence[str] | None = None,
         folds: Sequence[str] | None = None,
         intensity: npt.ArrayLike | None = None,
+        recipe: Alignment | None = None,
         subject_order: tuple[str, ...] | None = None,
     ) -> None:
         self.label_names = tuple(_table.check_names(label_names, "label_names"))
@@ -79,6 +84,7 @@ class Samples(Splits):
         self.subjects = _fixed(subjects)
         self.folds_column = _fixed(folds)
         self.intensity = None if intensity is None else _table.check_intensity(intensity, self.labels.shape)
+        self.recipe = recipe
         self._subject_order = subject_order
         n = len(self.labels)
         for name, values in (("paths", paths), ("images", images), ("subject", subjects), ("fold", folds)):
@@ -262,7 +268,9 @@ class Samples(Splits):
     def _take(self, rows: npt.NDArray[np.int64]) -> Samples:
         images = self.images
         if images is not None:
-            images = images[rows] if isinstance(images, np.ndarray) else [images[i] for i in rows]
+            # rows of a mapped file stay where they are: a fold of it may be larger than the memory
+            copied = isinstance(images, np.ndarray) and not isinstance(images, np.memmap)
+            images = images[rows] if copied else [images[i] for i in rows]
         return Samples(
             label_names=self.label_names,
             labels=self.labels[rows],
@@ -271,6 +279,7 @@ class Samples(Splits):
             subjects=None if self.subjects is None else list(self.subjects[rows]),
             folds=None if self.folds_column is None else list(self.folds_column[rows]),
             intensity=None if self.intensity is None else self.intensity[rows],
+            recipe=self.recipe,
             subject_order=self._subject_order,
         )
 
@@ -355,6 +364,20 @@ class Samples(Splits):
             subjects=None if self.subjects is None else list(self.subjects),
             folds=None if self.folds_column is None else list(self.folds_column),
             intensity=None if self.intensity is None else self.intensity[:, columns],
+            recipe=self.recipe,
+            subject_order=self._subject_order,
+        )
+
+    def with_images(self, images: Any, *, recipe: Alignment | None = None) -> Samples:
+        """The same rows with other images, arrays as of `from_arrays`, and how they were cut out."""
+        return Samples(
+            label_names=self.label_names,
+            labels=self.labels,
+            images=images,
+            subjects=None if self.subjects is None else list(self.subjects),
+            folds=None if self.folds_column is None else list(self.folds_column),
+            intensity=self.intensity,
+            recipe=recipe,
             subject_order=self._subject_order,
         )
 
@@ -375,6 +398,8 @@ class Samples(Splits):
             for what in ("paths", "images", "subjects", "folds_column", "intensity"):
                 if (getattr(part, what) is None) != (getattr(first, what) is None):
                     raise ValueError(f"concatenate: some parts have {what}, others not")
+            if part.recipe != first.recipe:
+                raise ValueError(f"concatenate: faces are cut out by {first.recipe} and {part.recipe}")
 
         def rows(what: str) -> list[Any] | None:
             return None if getattr(first, what) is None else [row for p in parts for row in getattr(p, what)]
@@ -387,6 +412,7 @@ class Samples(Splits):
             subjects=rows("subjects"),
             folds=rows("folds_column"),
             intensity=rows("intensity"),
+            recipe=first.recipe,
         )
 
 

@@ -495,7 +495,7 @@ def test_rows_are_well_formed() -> None:
         assert urlsplit(row.address).scheme == urlsplit(row.source).scheme == "https"
         assert Path(row.file).name == row.file
         assert Path(row.file).suffix == Path(urlsplit(row.address).path).suffix
-        assert row.layout in ("torchvision", "huggingface", "timm", "keras")
+        assert row.layout in ("torchvision", "huggingface", "timm", "keras", "opencv")
         assert row.licence
         assert row.megabytes is None or 0 < row.megabytes < module._SIZE_LIMIT / 1e6
         assert row.digest is None or re.fullmatch(r"sha256:([0-9a-f]{8}|[0-9a-f]{64})|md5:[0-9a-f]{32}", row.digest)
