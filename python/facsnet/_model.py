@@ -15,6 +15,7 @@ import numpy as np
 
 from facsnet._core import FormatError
 from facsnet._plain import from_plain, to_plain
+from facsnet.faces import Alignment
 from facsnet.history import History
 from facsnet.losses import resolve
 from facsnet.network import NetworkConfig
@@ -28,7 +29,7 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Description:
-    """A detector apart from its weights; ``arguments`` are those it was made with."""
+    """A detector apart from its weights; ``arguments`` are those it was made with, ``recipe`` how its faces were cut out."""
 
     version: int
     network: NetworkConfig
@@ -37,6 +38,7 @@ class Description:
     training_subjects: tuple[str, ...]
     training_images: tuple[str, ...]
     history: History
+    recipe: Alignment | None = None
 
     def __post_init__(self) -> None:
         if self.version != _VERSION:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facsnet import FormatError, about
-from facsnet._cli_faces import add_frames
+from facsnet._cli_faces import add_face_options, add_frames, face_source
 from facsnet._files import write_text
 from facsnet._version import __version__
 from facsnet.benchmark import Benchmark, benchmark
@@ -164,6 +164,10 @@ def _add_predict(commands: Commands) -> None:
     parser.add_argument("--out", type=Path, help="CSV to write (None: standard output)")
     parser.add_argument(
         "--decisions", action="store_true", help="also columns such as AU01_c: 1 at and above the fitted threshold"
+    )
+    add_face_options(parser)
+    parser.add_argument(
+        "--aligned", action="store_true", help="the images are faces cut out as those that the model was trained on"
     )
     _add_process(parser)
 
@@ -405,7 +409,9 @@ def _images(paths: Sequence[Path]) -> list[Path]:
 
 def _predict(options: argparse.Namespace) -> None:
     detector = AUClassifier.load(options.model, threads=options.threads, dtype=options.dtype)
-    frame = detector.predict_frame(_images(options.images), decisions=options.decisions)
+    frame = detector.predict_frame(
+        _images(options.images), decisions=options.decisions, faces=face_source(options), aligned=options.aligned
+    )
     table = frame.to_csv(index=False)
     if options.out:
         write_text(options.out, table)
@@ -414,7 +420,7 @@ def _predict(options: argparse.Namespace) -> None:
     failed = int((frame["success"] == 0).sum())
     if failed:
         print(
-            f"facsnet predict: {failed} of {len(frame)} images could not be read, see the column error",
+            f"facsnet predict: {failed} of {len(frame)} images could not be read, or have no face, see the column error",
             file=sys.stderr,
         )
 

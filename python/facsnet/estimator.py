@@ -16,7 +16,9 @@ from facsnet import _core, metrics
 from facsnet._inputs import Images, listed, pixels_of, read_all
 from facsnet._model import image_digests, parse_model, write_model
 from facsnet._plain import to_plain
+from facsnet._recipe import check_recipe, make_cutter
 from facsnet._safetensors import read_safetensors, write_safetensors
+from facsnet.faces import Alignment, FaceSource
 from facsnet.history import History
 from facsnet.loading import Reader
 from facsnet.losses import Loss
@@ -85,6 +87,9 @@ class AUClassifier:
         Per label the threshold of the best F1 on the validation part, see `threshold_shrinkage`.
     training_subjects_ : tuple of str
         Subjects of the training and validation parts; `evaluate` refuses them.
+    recipe_ : Alignment, or None
+        How the faces it was trained on were cut out of their images; `evaluate` and predictions want
+        faces cut alike.
     training_images_ : tuple of str
         Digests of the bytes of their images, which `evaluate` refuses too.
     load_report_ : LoadReport, or None
@@ -133,6 +138,7 @@ class AUClassifier:
         self.thresholds_: npt.NDArray[np.float64] = np.zeros(0)
         self.training_subjects_: tuple[str, ...] = ()
         self.training_images_: tuple[str, ...] = ()
+        self.recipe_: Alignment | None = None
         self.load_report_: LoadReport | None = None
         self.trainer_: Trainer | None = None
 
@@ -167,6 +173,8 @@ class AUClassifier:
             Subjects are not known, or a stage freezes a backbone of random weights.
         """
         self._check(train, valid)
+        if valid is not None:
+            check_recipe("valid", valid.recipe, train.recipe, "train")
         inner = train
         if valid is None:
             inner, valid = train.inner_split(every=5, seed=self.random_state)
@@ -192,6 +200,7 @@ class AUClassifier:
         # all at the end, so that what fails leaves no network without its thresholds
         self.network_, self.load_report_, self.history_, self.thresholds_ = network, loaded, history, thresholds
         self.training_subjects_, self.training_images_ = subjects, images
+        self.recipe_ = train.recipe
         return self
 
     def _check(self, train: Samples, valid: Samples | None) -> None:
@@ -277,11 +286,17 @@ class AUClassifier:
         Raises
         ------
         ValueError
-            Labels differ, or a subject or an image of the training data is in ``test`` (unless
-            allowed).
+            Labels differ, a subject or an image of the training data is in ``test`` (unless
+            allowed), or faces are cut out in another way than those of the training data.
+
+        Warns
+        -----
+        UserWarning
+            Another finder of faces said where they are.
         """
         if tuple(test.label_names) != self.label_names:
             raise ValueError(f"test: labels are {list(test.label_names)}, the model's are {list(self.label_names)}")
+        check_recipe("test", test.recipe, self.recipe_, "the model")
         if not allow_training_subjects:
             self._check_unseen(test)
         return Report(
@@ -318,32 +333,61 @@ class AUClassifier:
             "training subjects": len(self.training_subjects_),
             "weights": str(self.weights) if self.weights is not None else "random",
         }
+        if self.recipe_ is not None:
+            facts["faces"] = str(self.recipe_)
         return facts | ({"training": "interrupted"} if history.interrupted else {})
 
-    def predict_proba(self, images: Images) -> FloatArray:
+    def predict_proba(
+        self, images: Images | Samples, *, faces: FaceSource | None = None, aligned: bool = False
+    ) -> FloatArray:
         """Probabilities (n, k) of images.
 
         Parameters
         ----------
-        images : uint8 array (n, h, w, 3), or iterable of (h, w, 3) uint8 arrays or of image files
+        images : Samples, uint8 array (n, h, w, 3), or iterable of (h, w, 3) uint8 arrays or of image files
+        faces : Faces, sequence of Face, or callable, optional
+            Where the faces are, see `align_faces`; they are cut out by the model's recipe.
+        aligned : bool
+            The images are faces that were cut out so already. One of the two is wanted where the
+            model has a recipe, but for Samples, which know theirs.
+
+        Raises
+        ------
+        ValueError
+            The model has a recipe and nothing says that the images follow it, or the other way
+            round; an image has no face.
         """
-        x = pixels_of(images, self.network.input_size)
+        if isinstance(images, Samples):
+            if faces is None and not aligned:
+                check_recipe("images", images.recipe, self.recipe_, "the model")
+                aligned = self.recipe_ is not None
+            images = images.images if images.paths is None else images.paths
+        cutter = make_cutter(self.recipe_, faces, aligned, self.network.input_size)
+        x = pixels_of(images, self.network.input_size, cutter)
         logits = self.network.forward(x)
         if self.flip_average:
             logits = (logits + self.network.forward(np.ascontiguousarray(x[:, :, ::-1]))) * np.float32(0.5)
         return _core.sigmoid(logits)
 
-    def predict(self, images: Images) -> npt.NDArray[np.bool_]:
-        """Which labels are on, (n, k), at the fitted thresholds; images as in `predict_proba`."""
-        return np.asarray(self.predict_proba(images) >= self.thresholds_, dtype=np.bool_)
+    def predict(
+        self, images: Images | Samples, *, faces: FaceSource | None = None, aligned: bool = False
+    ) -> npt.NDArray[np.bool_]:
+        """Which labels are on, (n, k), at the fitted thresholds; images and faces as in `predict_proba`."""
+        return np.asarray(self.predict_proba(images, faces=faces, aligned=aligned) >= self.thresholds_, dtype=np.bool_)
 
     def predict_frame(
-        self, paths: Iterable[str | os.PathLike[str]], *, batch_size: int = 64, decisions: bool = False
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        *,
+        batch_size: int = 64,
+        decisions: bool = False,
+        faces: FaceSource | None = None,
+        aligned: bool = False,
     ) -> pd.DataFrame:
         """One row per file: input, success, and the probability of every label.
 
-        A file that cannot be read is a row with success 0, no probabilities and the reason in the
-        column ``error``.
+        A file that cannot be read, or in which there is no face, is a row with success 0, no
+        probabilities and the reason in the column ``error``.
 
         Parameters
         ----------
@@ -353,11 +397,14 @@ class AUClassifier:
         decisions : bool
             Add a column per label, named with ``_c`` behind it as OpenFace does: 1 where its
             probability reaches the fitted threshold, else 0.
+        faces, aligned
+            As in `predict_proba`.
 
         Raises
         ------
         ValueError
-            There are no paths, or batch_size is less than 1.
+            There are no paths, batch_size is less than 1, or nothing says that the images follow the
+            model's recipe.
         """
         import pandas as pd
 
@@ -365,13 +412,14 @@ class AUClassifier:
             raise ValueError(f"batch_size is {batch_size}, want at least 1")
         files = [os.fspath(path) for path in listed(paths, "paths")]
         size, names = self.network.input_size, self.label_names
+        cutter = make_cutter(self.recipe_, faces, aligned, size)
         scores = np.full((len(files), len(names)), np.nan, np.float32)
         errors: list[str] = []
         for start in range(0, len(files), batch_size):
-            pixels, problems = read_all(files[start : start + batch_size], size)
+            pixels, problems = read_all(files[start : start + batch_size], size, cutter, start)
             if pixels:
                 read = [start + i for i, problem in enumerate(problems) if not problem]
-                scores[read] = self.predict_proba(np.stack(pixels))
+                scores[read] = self.predict_proba(np.stack(pixels), aligned=self.recipe_ is not None)
             errors += problems
         frame = pd.DataFrame(scores, columns=pd.Index(names))
         if decisions:
@@ -387,7 +435,8 @@ class AUClassifier:
         """Writes one safetensors file: weights, and as its metadata all that `load` brings back.
 
         That is the arguments this detector was made with, but for those of the process, the network's
-        config, thresholds, the training subjects and digests of the training images, and the history.
+        config, thresholds, the training subjects and digests of the training images, how their faces
+        were cut out, and the history.
         """
         metadata = write_model(
             network=self.network.config,
@@ -396,6 +445,7 @@ class AUClassifier:
             training_subjects=self.training_subjects_,
             training_images=self.training_images_,
             history=self.history_,
+            recipe=self.recipe_,
         )
         write_safetensors(path, self.network.state_dict(), metadata, checksums=True)
 
@@ -429,7 +479,7 @@ class AUClassifier:
         detector.network_ = network
         detector.thresholds_ = np.asarray(model.thresholds, np.float64)
         detector.training_subjects_, detector.training_images_ = model.training_subjects, model.training_images
-        detector.history_ = model.history
+        detector.history_, detector.recipe_ = model.history, model.recipe
         return detector
 
     @classmethod

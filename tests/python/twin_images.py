@@ -107,3 +107,21 @@ def augment(image, size, *, crop=(0.0, 0.0, 1.0, 1.0), flip=False, angle=0.0, br
     out = levels(out * float(brightness))
     grey = (out @ [0.299, 0.587, 0.114]).mean()
     return levels(grey + contrast * (out - grey)).astype(np.uint8) if contrast != 1 else out.astype(np.uint8)
+
+
+def align(image, size, points, targets):
+    """The part that takes points to targets, both (x0, y0, x1, y1), by complex numbers: z -> w z + s."""
+    image = pixels(image).astype(float)
+    p, q = (complex(*points[:2]), complex(*points[2:])), (complex(*targets[:2]), complex(*targets[2:]))
+    w = (p[1] - p[0]) / (q[1] - q[0])
+    reach = max(1.0, abs(w))
+    columns, rows = np.arange(-size - 4, image.shape[1] + size + 4), np.arange(-size - 4, image.shape[0] + size + 4)
+    edged = image[np.clip(rows, 0, image.shape[0] - 1)][:, np.clip(columns, 0, image.shape[1] - 1)]
+    out = np.empty((size, size, 3), np.uint8)
+    for y in range(size):
+        for x in range(size):
+            z = w * (complex(x, y) - q[0]) + p[0]
+            across = np.maximum(0, reach - abs(columns - z.real))
+            down = np.maximum(0, reach - abs(rows - z.imag))
+            out[y, x] = levels(np.einsum("y,x,yxk->k", down, across, edged) / (down.sum() * across.sum()))
+    return out
