@@ -6,10 +6,8 @@ one epoch of fine-tuning at 1e-4 with flips alone.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from protocol import Clock, common_options, data_folder, mean_over, print_header, print_row, save, score
 
 import facsnet as fn
@@ -30,25 +28,14 @@ SCORING = {
 COLUMNS = ("roc_auc", "average_precision", "f1_fitted", "accuracy")
 
 
-def read(folder: Path) -> tuple[fn.Samples, fn.Samples, fn.Samples]:
-    """The three parts; attributes are -1 and 1 in the file."""
-    table = pd.read_csv(folder / "Anno" / "list_attr_celeba.txt", sep=r"\s+", skiprows=1)
-    names = list(table.columns)
-    labels = (table.to_numpy() > 0).astype("float32")
-    parts = pd.read_csv(folder / "Eval" / "list_eval_partition.txt", sep=r"\s+", header=None, index_col=0)[1]
-    paths = [str(folder / "Img" / "img_align_celeba" / name) for name in table.index]
-    part = parts.loc[table.index].to_numpy()
-    samples = fn.Samples.from_arrays(paths, labels, label_names=names)
-    return samples[part == 0], samples[part == 1], samples[part == 2]
-
-
 def main() -> None:
     parser = common_options(__doc__.splitlines()[0])
     parser.set_defaults(losses=["bce"])
     parser.add_argument("--setting", default="default", choices=sorted(SETTINGS))
     parser.add_argument("--head-epochs", type=int, default=40)
     o = parser.parse_args()
-    train, valid, test = read(data_folder("celeba"))
+    faces = fn.read_celeba(data_folder("celeba"))
+    train, valid, test = (faces[faces.folds_column == part] for part in ("train", "valid", "test"))
     print(f"{len(train)} to train on, {len(valid)} to choose on, {len(test)} to test on")
     print_header(COLUMNS)
     results = {}

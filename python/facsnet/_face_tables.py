@@ -260,20 +260,20 @@ def _want_columns(path: Path, frame: pd.DataFrame, names: Sequence[str]) -> None
 
 
 def _column(path: Path, frame: pd.DataFrame, name: str, least: float, most: float, *, whole: bool = False) -> Numbers:
-    """Numbers in a range; empty cells are NaN, but not of whole numbers."""
+    """Finite numbers in a range; empty cells are NaN, but not of whole numbers."""
     import pandas as pd
 
     values = np.asarray(pd.to_numeric(frame[name], errors="coerce").to_numpy(np.float64, na_value=np.nan))
-    wrong = (values < least) | (values > most) | (np.isnan(values) & frame[name].notna().to_numpy())
+    wrong = (values < least) | (values > most) | np.isinf(values) | (np.isnan(values) & frame[name].notna().to_numpy())
     if whole:
         wrong |= np.isnan(values) | (values != np.round(values))
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         kind = "a whole number" if whole else "a number"
-        limits = f"from {least:g}" + ("" if np.isinf(most) else f" to {most:g}")
+        limits = ("" if np.isinf(least) else f" from {least:g}") + ("" if np.isinf(most) else f" to {most:g}")
         found = frame[name].iloc[row]
         shown = repr(found) if isinstance(found, str) else f"{found:.10g}"
-        raise FormatError(f"{path}: {name} of row {row} is {shown}, want {kind} {limits}")
+        raise FormatError(f"{path}: {name} of row {row} is {shown}, want {kind}{limits}")
     return values
 
 

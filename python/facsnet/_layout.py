@@ -127,12 +127,12 @@ def number_rows(
         if len(fields) != columns:
             findings.add(f"line {number} is {line.strip()!r:.60}, want {columns} numbers", path)
             return None
-        try:
-            rows.append([float(field) for field in fields])
-        except ValueError:
+        values = plain_numbers(" ".join(fields))
+        if values is None or len(values) != columns:
             findings.add(f"line {number} is {line.strip()!r:.60}, want {columns} numbers", path)
             return None
-    return np.array(rows, np.float64)
+        rows.append(values)
+    return np.stack(rows)
 
 
 def _fast(text: str, columns: int, separator: str) -> npt.NDArray[np.float64] | None:
@@ -181,7 +181,7 @@ def _frame_fault(frames: npt.NDArray[np.float64]) -> str:
     found = f"{frames[at]:.10g}"
     if frames[at] in frames[:at]:
         return f"frame {found} is there twice (line {at + 1})"
-    if frames[at] != round(frames[at]) or frames[at] < 1:
+    if not frames[at] >= 1 or frames[at] != np.round(frames[at]):
         return f"line {at + 1} has the frame {found}, want 1, 2, 3, ..."
     if at + 1 in frames[at:]:
         return f"frame {found} stands on line {at + 1}, where {at + 1} is wanted: frames are out of order"

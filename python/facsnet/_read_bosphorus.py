@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facsnet._layout import Findings, choose_aus, label_name, listing, read_text, root_folder
+from facsnet._layout import Findings, choose_aus, label_name, listing, plain_numbers, read_text, root_folder
 from facsnet.faces import Face, Faces
 from facsnet.samples import Samples
 
@@ -179,10 +179,9 @@ def _landmarks(path: Path, findings: Findings) -> dict[str, tuple[float, float]]
         return {}
     points = {}
     for label, line in zip(rest[:count], rest[count:], strict=True):
-        try:
-            x, y = map(float, line.split())
-        except ValueError:
+        found = plain_numbers(line)
+        if found is None or len(found) != 2 or not np.isfinite(found).all():
             findings.add(f"point of {label!r:.40} is {line!r:.40}, want x and y", path)
             return {}
-        points[label.casefold()] = (x, y)
+        points[label.casefold()] = (float(found[0]), float(found[1]))
     return points

@@ -121,7 +121,7 @@ def _occurrence(path: Path, findings: Findings) -> Coded | None:
         return None
     units, frames, codes = rows[0, 1:], rows[1:, 0], rows[1:, 1:]
     if not len(units) or not _whole(units).all() or len(set(units)) != len(units) or rows[0, 0] != 0:
-        findings.add(f"line 1 is {first.strip()!r:.60}, want 0 and different numbers of units", path)
+        findings.add(f"line 1 is {first.strip()!r:.60}, want 0 and different units from 1 to 99", path)
         return None
     numbers = _frames(frames, path, findings, first_line=2)
     wrong = np.argwhere(~np.isin(codes, (0, 1, _UNKNOWN)))
@@ -137,7 +137,7 @@ def _occurrence(path: Path, findings: Findings) -> Coded | None:
 
 
 def _whole(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    return np.asarray((values == np.round(values)) & (values >= 1))
+    return np.asarray((values == np.round(values)) & (values >= 1) & (values <= 99))
 
 
 def _frames(
@@ -147,7 +147,7 @@ def _frames(
     if not len(values):
         findings.add("has no frames", path)
         return None
-    whole = (values == np.round(values)) & (values >= 0)
+    whole = (values == np.round(values)) & (values >= 0) & (values < 2**31)
     if not whole.all():
         at = int(np.flatnonzero(~whole)[0])
         findings.add(f"line {at + first_line} has the frame {values[at]:g}, want a whole number", path)

@@ -171,6 +171,10 @@ def celeba_faces(path: str | os.PathLike[str]) -> Faces:
     lacking = [name for name in _POINTS if name not in names]
     if lacking:
         findings.add(f"line 2 has no {lacking[0]}", place)
+    wrong = np.argwhere(~np.isfinite(values))
+    if len(wrong):
+        row, column = wrong[0]
+        findings.add(f"line {row + 3}: {names[column]} is {values[row, column]:g}, want a number of pixels", place)
     findings.stop()
     points = values[:, [names.index(name) for name in _POINTS]]
     # left and right are of the image there; sorted all the same, since faces are upright

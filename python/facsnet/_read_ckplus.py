@@ -118,7 +118,7 @@ def _units(path: Path, findings: Findings) -> dict[str, float]:
     rows = number_rows(path, findings, columns=2, separator=" ")
     found: dict[str, float] = {}
     for unit, level in () if rows is None else rows:
-        if unit != round(unit) or not 1 <= unit <= 99:
+        if unit != np.round(unit) or not 1 <= unit <= 99:
             findings.add(f"action unit {unit:g}, want a number from 1 to 99", path)
         elif level not in range(6):
             findings.add(f"action unit {unit:g} has the intensity {level:g}, want 0 to 5", path)

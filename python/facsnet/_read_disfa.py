@@ -96,7 +96,7 @@ def read_disfa(
     OSError
         There is no such folder.
     ValueError
-        An argument is out of its range.
+        An argument is out of its range, or ``frames`` holds faces and lacks those of a video.
     """
     if camera not in _CAMERAS:
         raise ValueError(f"camera is {camera!r}, want one of {sorted(_CAMERAS)}")
@@ -109,9 +109,16 @@ def read_disfa(
     store = place / f"Frames_{camera}" if frames is None else Path(frames)
     videos = _find_videos(place, camera, intensity, findings)
     findings.stop()
-    if extract and videos:
-        extract_frames(videos.values(), store, packed=True, progress=progress)
     opened = open_frames(store) if FrameStore.is_at(store) else None
+    lacking = [path for path in videos.values() if opened is None or path.stem not in opened.videos]
+    if extract and lacking:
+        if opened is not None and opened.recipe is not None:
+            raise ValueError(
+                f"{store}: holds faces, and none of {len(lacking)} videos, first {lacking[0].name}: "
+                "extract them by the same recipe, with extract_frames"
+            )
+        settings = (224, True) if opened is None else (opened.size, opened.packed)
+        opened = extract_frames(lacking, store, size=settings[0], packed=settings[1], progress=progress)
     return _assemble(intensity, names, positive, drop_errors, store, opened, videos, camera, findings)
 
 

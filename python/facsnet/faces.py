@@ -155,7 +155,8 @@ class Faces:
     def of(self, path: str | os.PathLike[str], frame: int | None = None) -> Face | None:
         """The face of an image, or of a video's frame; None where the table has none.
 
-        The name may be the table's own, or another path to a file of the same name less its ending.
+        The name may be the table's own, or another path to a file of the same name less its ending;
+        ``VIDEO/000012.png``, a frame that was extracted to a file, is frame 12 of the video.
 
         Raises
         ------
@@ -165,6 +166,9 @@ class Faces:
         name = os.fspath(path)
         if (name, frame) in self._faces:
             return self._faces[name, frame]
+        extracted = PurePath(name)
+        if frame is None and extracted.stem.isdecimal() and _stem(extracted.parent.name) in self._by_stem:
+            return self.of(extracted.parent.name, int(extracted.stem))
         names = self._by_stem.get(_stem(name), set())
         if len(names) > 1:
             names = {n for n in names if _ends_alike(n, name)}

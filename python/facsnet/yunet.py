@@ -63,15 +63,25 @@ class YuNet:
             raise ValueError(f"{place}: OpenCV does not take it for YuNet: {str(problem).strip()[:200]}") from None
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> Face | None:
-        """The surest face of an RGB image (h, w, 3); None where there is none."""
+        """The surest face of an RGB image (h, w, 3); None where there is none.
+
+        Raises
+        ------
+        ValueError
+            OpenCV cannot run the network: OpenCV 5 wants another file of it than OpenCV 4.
+        """
         height, width = image.shape[:2]
         scale = min(1.0, self.longest_side / max(height, width))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         searched = np.ascontiguousarray(image[:, :, ::-1])
         if scale < 1:
             searched = self._cv2.resize(searched, size, interpolation=self._cv2.INTER_AREA)
-        self._network.setInputSize(size)
-        found = self._network.detect(searched)[1]
+        try:
+            self._network.setInputSize(size)
+            found = self._network.detect(searched)[1]
+        except self._cv2.error as problem:
+            version = self._cv2.__version__
+            raise ValueError(f"OpenCV {version} cannot run this YuNet: {str(problem).strip()[:200]}") from None
         return None if found is None or not len(found) else _face(found, (width / size[0], height / size[1]))
 
 

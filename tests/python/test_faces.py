@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -146,6 +147,12 @@ def test_tables_of_ones_own(tmp_path: Path) -> None:
     assert faces.of("a.png").eyes == ((1.0, 2.0), (3.0, 4.0))
     assert len(faces) == 1
     assert "1 of 1 images" in repr(faces)
+
+
+def test_frames_extracted_to_files_have_the_faces_of_their_video(tmp_path: Path) -> None:
+    faces = fn.read_faces(trees.openface(tmp_path / "clip.csv"))
+    assert faces.of("/frames/clip/000002.png") == faces.of("clip.avi", 2) is not None
+    assert faces.of("/frames/other/000002.png") is None
 
 
 def test_landmarks_of_data_sets(tmp_path: Path) -> None:
@@ -357,12 +364,30 @@ def test_models_without_a_recipe() -> None:
 # --- YuNet
 
 
+class OpenCVError(Exception):
+    """Stands in for cv2.error."""
+
+
+def opencv(monkeypatch: pytest.MonkeyPatch, create: Any) -> None:
+    """A stand-in for OpenCV."""
+    cv2 = ModuleType("cv2")
+    stand_in = {
+        "FaceDetectorYN": SimpleNamespace(create=create),
+        "error": OpenCVError,
+        "resize": lambda image, size, interpolation: fn.resize_image(image, size[1], size[0]),
+        "INTER_AREA": 3,
+        "__version__": "4.0",
+    }
+    for name, value in stand_in.items():
+        setattr(cv2, name, value)
+    monkeypatch.setitem(sys.modules, "cv2", cv2)
+
+
 def yunet(monkeypatch: pytest.MonkeyPatch, rows: np.ndarray | None, **options: Any) -> tuple[fn.YuNet, list[Any]]:
     """A YuNet whose network gives these rows, and the sizes it was asked for."""
-    cv2 = pytest.importorskip("cv2")
     sizes: list[Any] = []
     network = SimpleNamespace(setInputSize=sizes.append, detect=lambda image: (sizes.append(image.shape), rows))
-    monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *_: network)
+    opencv(monkeypatch, lambda *_: network)
     return fn.YuNet(__file__, **options), sizes
 
 
@@ -395,26 +420,52 @@ def test_yunet_without_a_face(monkeypatch: pytest.MonkeyPatch) -> None:
         yunet(monkeypatch, np.zeros((1, 14), np.float32))[0](picture(40, 40))
 
 
+def test_yunet_sees_blue_green_red(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[np.ndarray] = []
+    network = SimpleNamespace(setInputSize=lambda _: None, detect=lambda image: (seen.append(image), None))
+    opencv(monkeypatch, lambda *_: network)
+    image = picture(20, 30)
+    fn.YuNet(__file__)(image)
+    assert (seen[0] == image[:, :, ::-1]).all()
+    assert seen[0].flags.c_contiguous
+
+
+def test_yunet_that_cannot_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fails(*_: Any) -> None:
+        raise OpenCVError("bad shape")
+
+    find, _ = yunet(monkeypatch, None)
+    find._network.detect = fails
+    with pytest.raises(ValueError, match="OpenCV 4.0 cannot run this YuNet: bad shape"):
+        find(picture(40, 40))
+    opencv(monkeypatch, fails)
+    with pytest.raises(ValueError, match=r"bad\.onnx: OpenCV does not take it for YuNet: bad shape"):
+        fn.YuNet(trees.write(tmp_path / "bad.onnx", b"no network"))
+
+
+def test_opencv_itself_refuses_what_is_no_network(tmp_path: Path) -> None:
+    pytest.importorskip("cv2")
+    with pytest.raises(ValueError, match=r"bad\.onnx: OpenCV does not take it"):
+        fn.YuNet(trees.write(tmp_path / "bad.onnx", b"no network"))
+
+
 def test_yunet_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for options, message in (({"least_score": 0}, "least_score is 0"), ({"longest_side": 8}, "longest_side is 8")):
         with pytest.raises(ValueError, match=message):
             fn.YuNet(**options)
-    pytest.importorskip("cv2")
+    opencv(monkeypatch, None)
     with pytest.raises(FileNotFoundError, match=r"no such network.*none\.onnx"):
         fn.YuNet(tmp_path / "none.onnx")
-    with pytest.raises(ValueError, match=r"bad\.onnx: OpenCV does not take it"):
-        fn.YuNet(trees.write(tmp_path / "bad.onnx", b"no network"))
-    monkeypatch.setitem(__import__("sys").modules, "cv2", None)
+    monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install facsnet\[face\]"):
         fn.YuNet(tmp_path / "bad.onnx")
 
 
 def test_yunet_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    cv2 = pytest.importorskip("cv2")
     asked: list[str] = []
     created: list[str] = []
     path = trees.write(tmp_path / "face_detection_yunet_2023mar.onnx", b"x")
     monkeypatch.setattr("facsnet.yunet.pretrained", lambda name: (asked.append(name), path)[1])
-    monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda place, *_: created.append(place))
+    opencv(monkeypatch, lambda place, *_: created.append(place))
     fn.YuNet()
     assert asked == ["yunet"] and created == [str(path)]

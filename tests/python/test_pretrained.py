@@ -332,7 +332,9 @@ def test_https_does_not_lead_to_this_machine() -> None:
 
 def test_unknown_names(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    with pytest.raises(ValueError, match=r"name is 'resnet50', want one of mobilenet_v1, .*densenet121, .*vgg19_bn, yunet$"):
+    with pytest.raises(
+        ValueError, match=r"name is 'resnet50', want one of mobilenet_v1, .*densenet121, .*vgg19_bn, yunet$"
+    ):
         pretrained("resnet50")
     with pytest.raises(ValueError, match="layout is 'caffe', densenet169 has torchvision, keras"):
         pretrained("densenet169", layout="caffe")

@@ -96,6 +96,9 @@ def disfa(tmp_path: Path) -> Path:
         (edit(AU1, "3,2\n", "2,2\n"), r"SN001_au1.txt: frame 2 is there twice \(line 3\)"),
         (edit(AU1, "3,2\n4,3\n", "4,3\n3,2\n"), "frame 4 stands on line 3, where 3 is wanted"),
         (edit(AU1, "1,0\n", "0,0\n"), "line 1 has the frame 0, want 1, 2, 3"),
+        (edit(AU1, "3,2\n", "inf,2\n"), r"frame 3 is missing \(line 3 has frame inf\)"),
+        (edit(AU1, "3,2\n", "nan,2\n"), "line 3 has the frame nan"),
+        (edit(AU1, "3,2\n", "3,1_0\n"), "line 3 is '3,1_0'"),
         (edit(AU1, "6,5\n", ""), "SN001_au1.txt: has 5 frames, other units have 6"),
     ],
 )  # fmt: skip
@@ -150,6 +153,28 @@ def test_videos_of_disfa(disfa: Path) -> None:
     for name in trees.DISFA_UNITS:
         edit(f"ActionUnit_Labels/SN002/SN002_au{name}.txt", "6,0\n", "")(disfa)
     refused(lambda: fn.read_disfa(disfa, complete=False), "the video of SN002 has 6 frames, its labels 5")
+
+
+def test_stored_frames_of_disfa(disfa: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    pytest.importorskip("av")
+    videos = [trees.video(disfa / "Videos_LeftCamera" / f"LeftVideo{s}_comp.avi", 6) for s in ("SN001", "SN002")]
+    files = tmp_path_factory.mktemp("files")
+    fn.extract_frames(videos[:1], files, size=32, packed=False, progress=False)
+    s = fn.read_disfa(disfa, complete=False, frames=files, progress=False)  # goes on as the folder began
+    s.check()
+    assert s.paths[-1] == str(files / "LeftVideoSN002_comp" / "000006.png")
+    faces = tmp_path_factory.mktemp("faces")
+    table = fn.Faces("table", [(v.name, i, fn.Face(box=(0, 0, 20, 20))) for v in videos for i in (1, 2, 4, 6)])
+    options = {"faces": table, "alignment": fn.Alignment("box", 16), "progress": False}
+    fn.extract_frames(videos[:1], faces, **options)
+    with pytest.raises(ValueError, match="holds faces, and none of 1 videos, first LeftVideoSN002_comp.avi"):
+        fn.read_disfa(disfa, complete=False, frames=faces)
+    fn.extract_frames(videos, faces, **options)
+    s = fn.read_disfa(disfa, complete=False, frames=faces)
+    assert s.recipe == fn.Alignment("box", 16, source="table")
+    assert len(s) == 8  # the faces that there are
+    np.testing.assert_array_equal(s.intensity[:4, 0], [0, 1, 3, 5])
+    assert (s.images[6] == fn.open_frames(faces).images()[6]).all()
 
 
 ATTRIBUTES, PARTITION, IDENTITY = (
@@ -343,6 +368,71 @@ def test_damaged_landmarks(tmp_path: Path) -> None:
         write(root / points, trees.LM2)
         edit(points, old, new)(root)
         refused(lambda: bosphorus_faces(root), f"bs000_N_N_0.lm2: {message}")
+
+
+def test_every_prefix_of_a_label_file_is_refused(disfa: Path) -> None:
+    data = (disfa / AU1).read_bytes()
+    for size in range(len(data) - 1):  # without the last line end it says the same
+        write(disfa / AU1, data[:size])
+        refused(lambda: fn.read_disfa(disfa, complete=False), "SN001_au1.txt")
+
+
+PIECES = (
+    b"nan",
+    b"inf",
+    b"-",
+    b"1e400",
+    b"9" * 20,
+    b",",
+    b" ",
+    b"\n",
+    b"\0",
+    b"\xff",
+    b"\xc2\xb2",
+    b"1_0",
+    b'"',
+    b"",
+    b"\t",
+)
+
+
+def test_mutated_files_are_read_or_refused(tmp_path: Path) -> None:
+    """Nothing but what readers promise to raise; FileNotFoundError is of frames that nobody extracted."""
+    trees.openface(tmp_path / "openface" / "t.csv")
+    trees.pyfeat(tmp_path / "pyfeat" / "t.csv", ["a.jpg", "b.jpg"])
+    celeba = trees.celeba(tmp_path / "celeba")
+    readers: list[tuple[Path, Callable[[], object]]] = [
+        (root, lambda read=read, root=root: read(root))
+        for read, root in (
+            (
+                lambda r: fn.read_disfa(r, complete=False),
+                trees.disfa(tmp_path / "disfa", trees.disfa_levels(["SN001"])),
+            ),
+            (fn.read_celeba, celeba),
+            (lambda r: celeba_faces(r / "Anno" / "list_landmarks_align_celeba.txt"), celeba),
+            (fn.read_ckplus, trees.ckplus(tmp_path / "ckplus")),
+            (bosphorus_faces, trees.bosphorus(tmp_path / "bosphorus")),
+            (lambda r: fn.read_bp4d(r, complete=False), trees.bp4d(tmp_path / "bp4d")),
+            (lambda r: fn.read_openface(r / "t.csv"), tmp_path / "openface"),
+            (lambda r: fn.read_faces(r / "t.csv"), tmp_path / "openface"),
+            (lambda r: fn.read_pyfeat(r / "t.csv"), tmp_path / "pyfeat"),
+        )
+    ]
+    rng = np.random.default_rng(0)
+    failed = 0
+    for _ in range(200):
+        root, read = readers[rng.integers(len(readers))]
+        files = sorted(p for p in root.rglob("*") if p.suffix in (".txt", ".csv", ".lm2") and p.stat().st_size)
+        path = files[rng.integers(len(files))]
+        data = path.read_bytes()
+        at = int(rng.integers(len(data) + 1))
+        path.write_bytes(data[:at] + PIECES[rng.integers(len(PIECES))] + data[at + int(rng.integers(4)) :])
+        try:
+            read()
+        except (fn.FormatError, FileNotFoundError):
+            failed += 1
+        path.write_bytes(data)
+    assert failed > 80
 
 
 @pytest.mark.parametrize(
