@@ -167,7 +167,10 @@ def _levels(coding: Path, tables: dict[str, Coded], findings: Findings) -> dict[
     folder = child_folder(coding, "AU_INT")
     found: dict[tuple[str, str], dict[int, float]] = {}
     for unit in () if folder is None else listing(folder):
-        for path in listing(unit) if unit.is_dir() else ():
+        if not unit.is_dir() or not re.fullmatch(r"AU\d+", unit.name, re.IGNORECASE):
+            findings.add("is not the folder of a unit, such as AU06", unit)
+            continue
+        for path in listing(unit):
             match = re.fullmatch(rf"([FM]\d{{3}}_T\d+)_{unit.name}\.csv", path.name, re.IGNORECASE)
             if not match or match[1] not in tables:
                 findings.add(f"is no name like F001_T1_{unit.name}.csv of a sequence in AU_OCC", path)

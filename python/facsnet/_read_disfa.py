@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from facsnet._frame_store import FrameStore, open_frames
 from facsnet._layout import Findings, child_folder, choose_aus, listing, numbered_rows, root_folder
+from facsnet.faces import Alignment
 from facsnet.frames import extract_frames
 from facsnet.samples import DISFA_FOLDS, Samples
 
@@ -119,7 +121,9 @@ def read_disfa(
             )
         settings = (224, True) if opened is None else (opened.size, opened.packed)
         opened = extract_frames(lacking, store, size=settings[0], packed=settings[1], progress=progress)
-    return _assemble(intensity, names, positive, drop_errors, store, opened, videos, camera, findings)
+    sources = _Sources(store, opened, videos, camera, findings)
+    recipe = None if opened is None else opened.recipe
+    return _assemble(intensity, names, positive, drop_errors, sources, recipe, findings)
 
 
 def _read_labels(
@@ -198,25 +202,14 @@ def _assemble(
     names: list[str],
     positive: float,
     drop_errors: bool,
-    folder: Path,
-    store: FrameStore | None,
-    videos: Mapping[str, Path],
-    camera: str,
+    sources_of: Callable[[str, int, npt.NDArray[np.int64]], tuple[list[Any], npt.NDArray[np.int64]]],
+    recipe: Alignment | None,
     findings: Findings,
 ) -> Samples:
     values, subjects, sources = [], [], []
     for subject, rows in intensity.items():
-        kept = _kept(subject, len(rows), drop_errors)
-        video = videos[subject].stem if subject in videos else _stored_name(store, subject, camera)
-        if store is not None:
-            found = store.count(video)
-            if found != len(rows):
-                findings.add(f"the video of {subject} has {found} frames, its labels {len(rows)}", folder)
-                continue
-            kept = np.intersect1d(kept, store.frames(video) - 1)  # a frame without a face is not stored
-            sources += store.sources(video, kept + 1)
-        else:
-            sources += [os.fspath(folder / video / f"{frame + 1:06d}.png") for frame in kept]
+        found, kept = sources_of(subject, len(rows), _kept(subject, len(rows), drop_errors))
+        sources += found
         values.append(rows[kept])
         subjects += [subject] * len(kept)
     findings.stop()
@@ -230,8 +223,39 @@ def _assemble(
         subjects=subjects,
         folds=[_FOLD_OF[subject] for subject in subjects],
         intensity=levels,
-        recipe=None if store is None else store.recipe,
+        recipe=recipe,
     )
+
+
+class _Sources:
+    """Where the images of a subject are: stored frames, else paths of frames yet to be extracted."""
+
+    def __init__(
+        self, folder: Path, store: FrameStore | None, videos: Mapping[str, Path], camera: str, findings: Findings
+    ) -> None:
+        self.folder, self.store, self.videos, self.camera, self.findings = folder, store, videos, camera, findings
+
+    def __call__(
+        self, subject: str, count: int, kept: npt.NDArray[np.int64]
+    ) -> tuple[list[Any], npt.NDArray[np.int64]]:
+        """Images of the kept rows, and the rows that they are of: a frame without a face is not stored."""
+        video = self._video(subject)
+        if self.store is None:
+            return [os.fspath(self.folder / video / f"{row + 1:06d}.png") for row in kept], kept
+        found = self.store.count(video)
+        if found != count:
+            self.findings.add(f"the video of {subject} has {found} frames, its labels {count}", self.folder)
+            return [], kept
+        kept = np.intersect1d(kept, self.store.frames(video) - 1)
+        return self.store.sources(video, kept + 1), kept
+
+    def _video(self, subject: str) -> str:
+        """The name of a subject's video; its usual one where the store has none of it."""
+        if subject in self.videos:
+            return self.videos[subject].stem
+        usual = f"{self.camera.capitalize()}Video{subject}_comp"
+        stored = () if self.store is None else self.store.videos
+        return next((name for name in stored if name.casefold() == usual.casefold()), usual)
 
 
 def _kept(subject: str, count: int, drop_errors: bool) -> npt.NDArray[np.int64]:
@@ -240,12 +264,3 @@ def _kept(subject: str, count: int, drop_errors: bool) -> npt.NDArray[np.int64]:
     for first, last in DISFA_ERRORS.get(subject, ()) if drop_errors else ():
         kept[first - 1 : last] = False
     return np.flatnonzero(kept)
-
-
-def _stored_name(store: FrameStore | None, subject: str, camera: str) -> str:
-    """What the store calls a subject's video, else its usual name."""
-    usual = f"{camera.capitalize()}Video{subject}_comp"
-    for name in () if store is None else store.videos:
-        if name.casefold() == usual.casefold():
-            return name
-    return usual

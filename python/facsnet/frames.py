@@ -30,8 +30,8 @@ def extract_frames(
 ) -> FrameStore:
     """Stores the frames of videos in a folder, with a manifest that has a hash of each.
 
-    One frame is in memory at a time. A video is entered in the manifest when all of it is on the disk:
-    run again after a break, those that are entered are not read again.
+    One frame is in memory at a time. A video is entered in the manifest when all of it is written: run
+    again after a break, those that are entered are not read again.
 
     Parameters
     ----------

@@ -268,9 +268,10 @@ class Samples(Splits):
     def _take(self, rows: npt.NDArray[np.int64]) -> Samples:
         images = self.images
         if images is not None:
-            # rows of a mapped file stay where they are: a fold of it may be larger than the memory
-            copied = isinstance(images, np.ndarray) and not isinstance(images, np.memmap)
-            images = images[rows] if copied else [images[i] for i in rows]
+            if isinstance(images, np.memmap):
+                # rows of a mapped file stay where they are: a fold of it may be larger than the memory
+                images = list(np.asarray(images))
+            images = images[rows] if isinstance(images, np.ndarray) else [images[i] for i in rows]
         return Samples(
             label_names=self.label_names,
             labels=self.labels[rows],

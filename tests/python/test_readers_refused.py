@@ -286,6 +286,7 @@ INT = "AUCoding/AU_INT/AU06/F001_T1_AU06.csv"
         (edit(INT, "2440,0", "2439,0"), "line 2: frame 2441 follows 2439"),
         (edit(INT, "2443,9\n", "2443,9\n2444,0\n"), "1 frames are not in F001_T1.csv, first 2444"),
         (copy(INT, "AUCoding/AU_INT/AU06/F001_T1_AU10.csv"), "F001_T1_AU10.csv: is no name like F001_T1_AU06.csv"),
+        (copy(INT, "AUCoding/AU_INT/brow/F001_T1_brow.csv"), "AU_INT/brow: is not the folder of a unit"),
         (remove("2D+3D/F001/T1"), "no folder of images of F001_T1"),
         (remove("2D+3D/F001/T1/2441.jpg"), "F001_T1: images of 1 coded frames are missing, first 2441"),
         (put("2D+3D/F001/T1/02441.jpg"), "frame 2441 is there twice"),
