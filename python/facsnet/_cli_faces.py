@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from facsnet.datasets import read_faces
-from facsnet.faces import Alignment, FaceSource
+from facsnet.faces import Alignment, FaceSource, align_faces
 from facsnet.frames import extract_frames
+from facsnet.samples import Samples
 from facsnet.yunet import YuNet
 
-__all__ = ["add_face_options", "add_frames", "face_source"]
+__all__ = ["add_face_options", "add_frames", "align_samples", "face_source"]
 
 AddCommand = Callable[[str, str, Callable[[argparse.Namespace], None]], argparse.ArgumentParser]
 
@@ -45,6 +46,20 @@ def face_source(options: argparse.Namespace) -> FaceSource | None:
     if options.find is not None:
         return YuNet(None if options.find == "yunet" else options.find)
     return None
+
+
+def align_samples(samples: Samples, options: argparse.Namespace, alignment: Alignment, file: Path) -> Samples:
+    """The faces of samples that --faces or --find say, kept in a file; the samples as they are where neither is given.
+
+    Samples without a face are left out, and counted.
+    """
+    faces = face_source(options)
+    if faces is None:
+        return samples
+    found = align_faces(samples, faces, alignment, out=file, missing="skip")
+    if len(found) < len(samples):
+        print(f"{len(samples) - len(found)} of {len(samples)} images are left out: there is no face of them")
+    return found
 
 
 def _frames(options: argparse.Namespace) -> None:

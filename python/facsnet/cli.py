@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facsnet import FormatError, about
-from facsnet._cli_faces import add_face_options, add_frames, face_source
+from facsnet._cli_faces import add_face_options, add_frames, align_samples, face_source
 from facsnet._files import write_text
 from facsnet._version import __version__
 from facsnet.benchmark import Benchmark, benchmark
 from facsnet.datasets import synthetic_faces
 from facsnet.estimator import AUClassifier
+from facsnet.faces import Alignment
 from facsnet.losses import Loss
 from facsnet.network import DTYPES, Network
 from facsnet.report import Report
@@ -80,6 +82,7 @@ def _add_train(commands: Commands) -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--monitor", default="roc_auc", choices=["roc_auc", "average_precision", "f1", "loss"])
     parser.add_argument("--seed", type=int, default=0)
+    add_face_options(parser)
     _add_process(parser)
     _add_network(parser.add_argument_group("network and loss"))
     _add_stages(parser.add_argument_group("stages"))
@@ -154,6 +157,7 @@ def _add_evaluate(commands: Commands) -> None:
     _add_data(parser)
     parser.add_argument("--out", type=Path, help="write scores.csv and report.html into this folder")
     parser.add_argument("--allow-training-subjects", action="store_true")
+    add_face_options(parser)
     _add_process(parser)
 
 
@@ -358,6 +362,10 @@ def _train(options: argparse.Namespace) -> None:
         name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items() if name != "run"
     }
     write_text(options.out / "config.json", json.dumps(config, indent=1) + "\n")
+    recipe = Alignment(size=options.input_size)
+    train = align_samples(train, options, recipe, options.out / "faces_train.npy")
+    if test is not None:
+        test = align_samples(test, options, recipe, options.out / "faces_test.npy")
     model = _fit(detector, train, options.out)
     print(detector.history_)
     print(f"model: {model}")
@@ -389,10 +397,13 @@ def _evaluate(options: argparse.Namespace) -> None:
     samples.check()
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
-    report = detector.evaluate(samples, allow_training_subjects=options.allow_training_subjects)
-    print(report)
-    if options.out:
-        print(f"report: {_write_report(report, options.out, options.csv.name)}")
+    with tempfile.TemporaryDirectory(dir=options.out) as folder:
+        recipe = detector.recipe_ or Alignment(size=detector.network.input_size)
+        samples = align_samples(samples, options, recipe, Path(folder) / "faces.npy")
+        report = detector.evaluate(samples, allow_training_subjects=options.allow_training_subjects)
+        print(report)
+        if options.out:
+            print(f"report: {_write_report(report, options.out, options.csv.name)}")
 
 
 def _images(paths: Sequence[Path]) -> list[Path]:

@@ -264,8 +264,7 @@ def align_faces(
         if not kept:
             raise ValueError(f"{recipe.source} has a face of none of the {len(samples)} samples")
         images = stack.finish()
-    chosen: Samples = samples[kept]
-    return chosen.with_images(images, recipe=recipe)
+    return samples.with_images(images, rows=kept, recipe=recipe)
 
 
 def cut_named(recipe: Alignment, image: npt.NDArray[np.uint8], face: Face, name: str) -> npt.NDArray[np.uint8]:

@@ -369,15 +369,27 @@ class Samples(Splits):
             subject_order=self._subject_order,
         )
 
-    def with_images(self, images: Any, *, recipe: Alignment | None = None) -> Samples:
-        """The same rows with other images, arrays as of `from_arrays`, and how they were cut out."""
+    def with_images(
+        self, images: Any, *, rows: Sequence[int] | None = None, recipe: Alignment | None = None
+    ) -> Samples:
+        """The same rows, or some of them, with other images.
+
+        Parameters
+        ----------
+        images : uint8 array (n, h, w, 3), or list of (h, w, 3) uint8 arrays
+        rows : sequence of int, optional
+            The samples that the images are of; None all.
+        recipe : Alignment, optional
+            How the images were cut out.
+        """
+        chosen = np.arange(len(self)) if rows is None else np.asarray(rows, np.int64)
         return Samples(
             label_names=self.label_names,
-            labels=self.labels,
+            labels=self.labels[chosen],
             images=images,
-            subjects=None if self.subjects is None else list(self.subjects),
-            folds=None if self.folds_column is None else list(self.folds_column),
-            intensity=self.intensity,
+            subjects=None if self.subjects is None else list(self.subjects[chosen]),
+            folds=None if self.folds_column is None else list(self.folds_column[chosen]),
+            intensity=None if self.intensity is None else self.intensity[chosen],
             recipe=recipe,
             subject_order=self._subject_order,
         )

@@ -307,6 +307,45 @@ def test_predict_command(on_faces: OnFaces, tmp_path: Path, capsys: pytest.Captu
         main([*command, "--faces", str(table), "--find"])
 
 
+def test_train_and_evaluate_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    samples, faces = whole_images(24)
+    rows = ["image,left_eye_x,left_eye_y,right_eye_x,right_eye_y"]
+    for i, (image, face) in enumerate(zip(samples.images, faces, strict=True)):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+        (x0, y0), (x1, y1) = face.eyes
+        rows += [f"{i}.png,{x0},{y0},{x1},{y1}"] if i != 5 else []
+    table = str(trees.write(tmp_path / "faces.csv", "\n".join(rows)))
+    frame = samples.to_frame().assign(image=[f"{i}.png" for i in range(24)])
+    frame.to_csv(tmp_path / "labels.csv", index=False)
+    run, csv = tmp_path / "run", str(tmp_path / "labels.csv")
+    train = [
+        "train",
+        csv,
+        "--out",
+        str(run),
+        "--test",
+        "0.25",
+        "--weights",
+        "demo",
+        "--input-size",
+        "32",
+        "--batch-size",
+        "4",
+    ]
+    assert main([*train, "--head-epochs", "1", "--finetune-epochs", "0", "--faces", table]) == 0
+    assert "1 of 18 images are left out: there is no face of them" in capsys.readouterr().out
+    detector = fn.AUClassifier.load(run / "model.safetensors")
+    assert detector.recipe_ == fn.Alignment(size=32, source="table")
+    evaluate = ["evaluate", str(run / "model.safetensors"), csv, "--allow-training-subjects"]
+    assert main(evaluate) == 1
+    assert "images are as they came" in capsys.readouterr().err
+    assert main([*evaluate, "--faces", table, "--out", str(tmp_path / "scores")]) == 0
+    assert "1 of 24 images are left out" in capsys.readouterr().out
+    assert not list((tmp_path / "scores").glob("*/"))
+
+
 def test_recipes_are_checked(on_faces: OnFaces) -> None:
     detector, samples, faces, cut = on_faces
     for call, message in (
