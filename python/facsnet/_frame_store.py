@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,8 +72,9 @@ class StoredVideo:
     digests: str
 
     def __post_init__(self) -> None:
-        if self.frames < 0 or len(set(self.absent)) != len(self.absent):
-            raise ValueError(f"{self.frames} frames, {len(self.absent)} of them absent")
+        absent = set(self.absent)
+        if self.frames < 0 or len(absent) != len(self.absent) or not all(1 <= n <= self.frames for n in absent):
+            raise ValueError(f"absent are {list(self.absent)[:5]}, want different ones of {self.frames} frames")
         if len(self.digests) != 16 * self.stored:
             raise ValueError(f"{len(self.digests)} digits of hashes, want 16 for each of {self.stored} frames")
 
@@ -220,8 +222,7 @@ def _read_manifest(folder: Path) -> tuple[_Head, list[StoredVideo], int]:
                 videos.append(from_plain(StoredVideo, row, "video"))
         except (ValueError, RecursionError) as problem:
             raise FormatError(f"{path}: line {number} is damaged: {problem}") from None
-    names = [video.video for video in videos]
-    twice = [name for name in names if names.count(name) > 1]
+    twice = [name for name, count in Counter(video.video for video in videos).items() if count > 1]
     if twice:
         raise FormatError(f"{path}: {twice[0]} is there twice")
     assert head is not None

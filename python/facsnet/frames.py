@@ -132,11 +132,11 @@ def _listed(videos: Iterable[str | os.PathLike[str]]) -> list[str]:
     paths = [os.fspath(path) for path in videos]
     if not paths:
         raise ValueError("videos: the list is empty")
-    stems = [Path(path).stem for path in paths]
-    for stem in stems:
-        if stems.count(stem) > 1:
-            same = [path for path in paths if Path(path).stem == stem]
-            raise ValueError(f"videos: {same[0]} and {same[1]} have one name, which names their frames")
+    named: dict[str, str] = {}
+    for path in paths:
+        first = named.setdefault(Path(path).stem, path)
+        if first != path:
+            raise ValueError(f"videos: {first} and {path} have one name, which names their frames")
     return paths
 
 

@@ -148,6 +148,12 @@ def test_faces_of_frames(clips: list[Path], tmp_path: Path) -> None:
         store.sources("a", [3])
 
 
+def test_no_face_on_any_frame(clips: list[Path], tmp_path: Path) -> None:
+    store = fn.extract_frames(clips[:1], tmp_path / "out", faces=lambda _: None, progress=False)
+    assert (store.count("a"), store.stored, store.sources("a")) == (5, 0, [])
+    store.verify()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -212,6 +218,10 @@ def test_damaged_stores(clips: list[Path], tmp_path: Path) -> None:
         (text.replace('"version": 1', '"version": 9'), "line 1 is damaged: .*facsnet.frames 9"),
         (text.replace('"frames": 3', '"frames": 4'), "line 3 is damaged: .*want 16 for each of 4 frames"),
         (text.replace('"frames": 3', '"frames": "3"'), "line 3 is damaged: video.frames is '3'"),
+        (
+            text.replace('"absent": []', '"absent": [9]', 1),
+            "line 2 is damaged: .*absent are .9., want different ones of 5",
+        ),
         (text.replace('"bytes"', '"size"', 1), "line 2 is damaged"),
         (text + lines[1] + "\n", "a is there twice"),
         (text.replace(lines[2], "{"), "line 3 is damaged"),
