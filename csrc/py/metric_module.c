@@ -1,4 +1,4 @@
-#include "py/bridge.h"
+#include "py/metric_table.h"
 
 #include "core/memory.h"
 #include "metric/ranking.h"
@@ -6,88 +6,26 @@
 
 #include <string.h>
 
-/* Measures on arrays: scores, target and mask are (n, k); mask may be None. */
-
-typedef struct table_arrays {
-    facs_py_array scores, target, mask;
-    facs_score_table table;
-} table_arrays;
-
-static void release(table_arrays *in)
-{
-    facs_py_array_release(&in->scores);
-    facs_py_array_release(&in->target);
-    facs_py_array_release(&in->mask);
-}
-
-static int take_arrays(table_arrays *in, PyObject *scores, PyObject *target, PyObject *mask)
-{
-    int64_t shape[2] = {FACS_PY_ANY, FACS_PY_ANY};
-
-    if (facs_py_array_from(&in->scores, scores, "scores", FACS_PY_FLOAT32, 2, shape) < 0 ||
-        facs_py_array_from(&in->target, target, "target", FACS_PY_FLOAT32, 2, shape) < 0)
-        return -1;
-    if (mask != Py_None &&
-        facs_py_array_from(&in->mask, mask, "mask", FACS_PY_FLOAT32, 2, shape) < 0)
-        return -1;
-    in->table =
-        (facs_score_table){in->scores.data, in->target.data, in->mask.data, shape[0], shape[1]};
-    return 0;
-}
-
-/* On failure everything is released and an exception set. */
-static int table_from(table_arrays *in, PyObject *scores, PyObject *target, PyObject *mask)
-{
-    facs_status status = FACS_OK;
-
-    memset(in, 0, sizeof *in);
-    if (take_arrays(in, scores, target, mask) < 0) {
-        release(in);
-        return -1;
-    }
-    FACS_PY_UNLOCKED(status = facs_score_table_check(&in->table));
-    if (status == FACS_OK) return 0;
-    release(in);
-    facs_py_raise(status);
-    return -1;
-}
-
-static int threshold_from(facs_py_array *array, PyObject *object, int64_t k)
-{
-    int64_t shape[1] = {k};
-
-    if (facs_py_array_from(array, object, "threshold", FACS_PY_FLOAT32, 1, shape) < 0)
-        return -1;
-    for (int64_t i = 0; i < k; i++) {
-        const float value = ((const float *)array->data)[i];
-        if (value == value) continue;
-        PyErr_Format(PyExc_ValueError, "threshold: label %lld is nan", (long long)i);
-        facs_py_array_release(array);
-        return -1;
-    }
-    return 0;
-}
-
 /* Columns of the array: true and false positives, false and true negatives. */
 static PyObject *metric_confusion(PyObject *module, PyObject *args)
 {
     PyObject *scores, *target, *mask, *threshold;
     facs_py_array limits, out;
-    table_arrays in;
+    facs_py_table in;
 
     (void)module;
     if (!PyArg_ParseTuple(args, "OOOO:metric_confusion", &scores, &target, &threshold, &mask) ||
-        table_from(&in, scores, target, mask) < 0)
+        facs_py_table_from(&in, scores, target, mask) < 0)
         return NULL;
-    if (threshold_from(&limits, threshold, in.table.k) < 0) {
-        release(&in);
+    if (facs_py_threshold_from(&limits, threshold, in.table.k) < 0) {
+        facs_py_table_release(&in);
         return NULL;
     }
     const int64_t shape[2] = {in.table.k, sizeof(facs_confusion) / sizeof(int64_t)};
     if (facs_py_array_new(&out, FACS_PY_INT64, 2, shape) == 0)
         FACS_PY_UNLOCKED(facs_confusion_count(out.data, &in.table, limits.data));
     facs_py_array_release(&limits);
-    release(&in);
+    facs_py_table_release(&in);
     return facs_py_array_detach(&out);
 }
 
@@ -155,7 +93,7 @@ static PyObject *metric_ranking(PyObject *module, PyObject *args)
     const char *name;
     PyObject *scores, *target, *mask;
     facs_py_array out;
-    table_arrays in;
+    facs_py_table in;
     facs_status status = FACS_OK;
 
     (void)module;
@@ -163,10 +101,10 @@ static PyObject *metric_ranking(PyObject *module, PyObject *args)
         return NULL;
     const int measure = facs_py_choice("measure", name, measure_names, MEASURES);
     if (measure < 0) return NULL;
-    if (table_from(&in, scores, target, mask) < 0) return NULL;
+    if (facs_py_table_from(&in, scores, target, mask) < 0) return NULL;
     if (facs_py_array_new(&out, FACS_PY_FLOAT64, 1, &in.table.k) == 0)
         FACS_PY_UNLOCKED(status = measure_labels(out.data, &in.table, measures[measure]));
-    release(&in);
+    facs_py_table_release(&in);
     if (status == FACS_OK) return facs_py_array_detach(&out);
     facs_py_array_release(&out);
     return facs_py_raise(status);
@@ -211,16 +149,16 @@ static PyObject *metric_pr_curve(PyObject *module, PyObject *args)
 {
     PyObject *scores, *target, *mask;
     facs_ranking *ranking;
-    table_arrays in;
+    facs_py_table in;
 
     (void)module;
     if (!PyArg_ParseTuple(args, "OOO:metric_pr_curve", &scores, &target, &mask) ||
-        table_from(&in, scores, target, mask) < 0)
+        facs_py_table_from(&in, scores, target, mask) < 0)
         return NULL;
     const facs_status status = facs_ranking_create(&ranking, in.table.n);
     PyObject *list = status == FACS_OK ? curves_of(&in.table, ranking) : facs_py_raise(status);
     facs_ranking_free(ranking);
-    release(&in);
+    facs_py_table_release(&in);
     return list;
 }
 

@@ -90,6 +90,24 @@ def metric_shrink_thresholds(
     thresholds: ArrayLike, positives: ArrayLike, strength: float, /
 ) -> NDArray[np.float64]: ...
 def metric_macro_mean(values: ArrayLike, /) -> float: ...
+def metric_bootstrap(
+    measure: str,
+    scores: ArrayLike,
+    target: ArrayLike,
+    mask: ArrayLike | None,
+    threshold: ArrayLike,
+    subject: ArrayLike,
+    subjects: int,
+    draws: int,
+    seed: int,
+    part: int,
+    /,
+) -> NDArray[np.float64]: ...
+def metric_bootstrap_draws(subjects: int, draws: int, seed: int, part: int, /) -> NDArray[np.int64]: ...
+def metric_calibration(
+    scores: ArrayLike, target: ArrayLike, mask: ArrayLike | None, bins: int, /
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def metric_cooccurrence(target: ArrayLike, /) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 
 # Caches of activations.
 

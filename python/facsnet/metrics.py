@@ -33,17 +33,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facsnet import _core
+from facsnet._metric_table import Table
+from facsnet._studies import Calibration, bootstrap, calibration, cooccurrence, interval
 
 __all__ = [
+    "Calibration",
     "Confusion",
     "PRCurve",
     "Scores",
     "UndefinedScoreWarning",
     "accuracy",
     "average_precision",
+    "bootstrap",
+    "calibration",
     "confusion",
+    "cooccurrence",
     "f1",
     "fit_thresholds",
+    "interval",
     "macro_mean",
     "pr_curve",
     "precision",
@@ -90,40 +97,6 @@ class PRCurve(NamedTuple):
     thresholds: FloatArray
 
 
-class _Table:
-    """Arguments as (n, k) arrays, and results back in the caller's number of axes."""
-
-    def __init__(self, scores: ArrayLike, target: ArrayLike, mask: ArrayLike | None) -> None:
-        self.scores = np.asarray(scores)
-        self.target = np.asarray(target)
-        self.mask = None if mask is None else np.asarray(mask)
-        self.flat = self.scores.ndim == 1
-        if self.scores.ndim not in (1, 2):
-            raise ValueError(f"scores: shape is {self.scores.shape}, want (n, k) or (n,)")
-        for name, array in (("target", self.target), ("mask", self.mask)):
-            if array is not None and array.shape != self.scores.shape:
-                raise ValueError(f"{name}: shape is {array.shape}, want {self.scores.shape} as scores")
-        if self.flat:
-            self.scores, self.target = self.scores[:, None], self.target[:, None]
-            self.mask = None if self.mask is None else self.mask[:, None]
-
-    def count(self, threshold: ArrayLike) -> NDArray[np.int64]:
-        limits = np.asarray(threshold)
-        if limits.ndim == 0:
-            limits = np.full(self.scores.shape[1], limits)
-        counts: NDArray[np.int64] = _core.metric_confusion(self.scores, self.target, limits, self.mask)
-        return counts
-
-    def rank(self, measure: str) -> FloatArray:
-        return self.shaped(_core.metric_ranking(measure, self.scores, self.target, self.mask))
-
-    def rate(self, name: str, threshold: ArrayLike) -> FloatArray:
-        return self.shaped(_core.metric_rate(name, self.count(threshold)))
-
-    def shaped(self, values: FloatArray) -> FloatArray:
-        return values.reshape(()) if self.flat else values
-
-
 def confusion(
     scores: ArrayLike, target: ArrayLike, *, threshold: ArrayLike = 0.5, mask: ArrayLike | None = None
 ) -> Confusion:
@@ -147,7 +120,7 @@ def confusion(
     TypeError
         An array does not hold numbers.
     """
-    table = _Table(scores, target, mask)
+    table = Table(scores, target, mask)
     counts = table.count(threshold)
     return Confusion(*(column.reshape(()) if table.flat else column for column in counts.T.copy()))
 
@@ -159,7 +132,7 @@ def precision(
 
     Parameters and errors are those of `confusion`; returns float64 of shape (k,).
     """
-    return _Table(scores, target, mask).rate("precision", threshold)
+    return Table(scores, target, mask).rate("precision", threshold)
 
 
 def recall(
@@ -169,7 +142,7 @@ def recall(
 
     Parameters and errors are those of `confusion`; returns float64 of shape (k,).
     """
-    return _Table(scores, target, mask).rate("recall", threshold)
+    return Table(scores, target, mask).rate("recall", threshold)
 
 
 def f1(
@@ -200,7 +173,7 @@ def f1(
     >>> f1(scores, target)
     array([0.66666667,        nan])
     """
-    return _Table(scores, target, mask).rate("f1", threshold)
+    return Table(scores, target, mask).rate("f1", threshold)
 
 
 def accuracy(
@@ -211,7 +184,7 @@ def accuracy(
     Says little for rare labels: predicting nothing is right wherever the label is absent.
     Parameters and errors are those of `confusion`; returns float64 of shape (k,).
     """
-    return _Table(scores, target, mask).rate("accuracy", threshold)
+    return Table(scores, target, mask).rate("accuracy", threshold)
 
 
 def average_precision(scores: ArrayLike, target: ArrayLike, *, mask: ArrayLike | None = None) -> FloatArray:
@@ -236,7 +209,7 @@ def average_precision(scores: ArrayLike, target: ArrayLike, *, mask: ArrayLike |
     ValueError, TypeError
         As `confusion`.
     """
-    return _Table(scores, target, mask).rank("average_precision")
+    return Table(scores, target, mask).rank("average_precision")
 
 
 def roc_auc(scores: ArrayLike, target: ArrayLike, *, mask: ArrayLike | None = None) -> FloatArray:
@@ -259,7 +232,7 @@ def roc_auc(scores: ArrayLike, target: ArrayLike, *, mask: ArrayLike | None = No
     ValueError, TypeError
         As `confusion`.
     """
-    return _Table(scores, target, mask).rank("roc_auc")
+    return Table(scores, target, mask).rank("roc_auc")
 
 
 def pr_curve(scores: ArrayLike, target: ArrayLike, *, mask: ArrayLike | None = None) -> PRCurve | list[PRCurve]:
@@ -281,7 +254,7 @@ def pr_curve(scores: ArrayLike, target: ArrayLike, *, mask: ArrayLike | None = N
     ValueError, TypeError
         As `confusion`.
     """
-    table = _Table(scores, target, mask)
+    table = Table(scores, target, mask)
     curves = [PRCurve(*arrays) for arrays in _core.metric_pr_curve(table.scores, table.target, table.mask)]
     return curves[0] if table.flat else curves
 
@@ -328,7 +301,7 @@ def fit_thresholds(
     ValueError, TypeError
         As `confusion`.
     """
-    table = _Table(scores, target, mask)
+    table = Table(scores, target, mask)
     thresholds = table.rank("best_threshold")
     substitute = "the median" if shrinkage and not np.isnan(thresholds).all() else "0.5"
     _warn_undefined(f"threshold (no positive, {substitute} is taken)", thresholds, names)
@@ -416,7 +389,7 @@ class Scores:
         ValueError, TypeError
             As `confusion`, with rows counted within the batch; nothing is appended then.
         """
-        _Table(scores, target, mask).count(0.5)
+        Table(scores, target, mask).count(0.5)
         values, known = np.array(scores, np.float32), np.array(target, np.float32)
         wanted = (len(values), len(self.label_names))
         if values.shape != wanted:

@@ -1,5 +1,8 @@
 #include "check.h"
 
+#include "metric/bootstrap.h"
+#include "metric/calibration.h"
+#include "metric/cooccurrence.h"
 #include "metric/ranking.h"
 #include "metric/thresholds.h"
 
@@ -197,6 +200,84 @@ static void test_shrink(void)
     CHECK_STATUS(facs_shrink_thresholds(thresholds, positives, 4, NAN), FACS_E_ARG);
 }
 
+/* Weighted by hand: every draw's measures are those of the table with its rows repeated. */
+static void test_bootstrap(void)
+{
+    static const float values[] = {0.9f, 0.8f, 0.4f, 0.4f, 0.1f}, known[] = {1, 0, 1, 0, NAN};
+    static const int64_t subject[] = {0, 1, 1, 2, 2}, wrong[] = {0, 1, 3, 2, 2};
+    static const float threshold = 0.5f;
+    const facs_score_table one = column(values, known, 5);
+    enum { DRAWS = 50, SUBJECTS = 3 };
+    double found[FACS_RESAMPLED_COUNT][DRAWS], again[DRAWS];
+    facs_bootstrap b = {&one, &threshold, subject, SUBJECTS, DRAWS, 7, 1, 2};
+    int undefined = 0;
+
+    for (int m = 0; m < FACS_RESAMPLED_COUNT; m++)
+        CHECK_OK(facs_bootstrap_run(found[m], &b, (facs_resampled)m));
+    for (int draw = 0; draw < DRAWS; draw++) {
+        int64_t weight[SUBJECTS];
+        float repeated[16], target_of[16];
+        int64_t n = 0;
+        facs_ranking *r;
+        facs_confusion c;
+        facs_bootstrap_draw(weight, &b, draw);
+        CHECK(weight[0] + weight[1] + weight[2] == SUBJECTS);
+        for (int i = 0; i < 5; i++)
+            for (int64_t times = 0; times < weight[subject[i]]; times++) {
+                repeated[n] = values[i];
+                target_of[n++] = known[i];
+            }
+        const facs_score_table drawn = column(repeated, target_of, n);
+        facs_confusion_count(&c, &drawn, &threshold);
+        CHECK_OK(facs_ranking_create(&r, n));
+        facs_ranking_fill(r, &drawn, 0);
+        const double wanted[FACS_RESAMPLED_COUNT] = {
+            [FACS_RESAMPLED_F1] = facs_confusion_rate(&c, FACS_RATE_F1),
+            [FACS_RESAMPLED_AVERAGE_PRECISION] = facs_ranking_average_precision(r),
+            [FACS_RESAMPLED_ROC_AUC] = facs_ranking_roc_auc(r)};
+        for (int m = 0; m < FACS_RESAMPLED_COUNT; m++) {
+            CHECK(isnan(wanted[m]) == isnan(found[m][draw]));
+            if (!isnan(wanted[m])) CHECK_CLOSE(found[m][draw], wanted[m], 1e-14);
+        }
+        undefined += isnan(wanted[FACS_RESAMPLED_F1]);
+        facs_ranking_free(r);
+    }
+    CHECK(undefined > 0 && undefined < DRAWS); /* subject 2 three times has no positive */
+    b.threads = 1;
+    CHECK_OK(facs_bootstrap_run(again, &b, FACS_RESAMPLED_F1));
+    CHECK(memcmp(again, found[FACS_RESAMPLED_F1], sizeof again) == 0);
+    b.subject = wrong;
+    CHECK_STATUS(facs_bootstrap_run(again, &b, FACS_RESAMPLED_F1), FACS_E_ARG);
+    CHECK(strstr(facs_last_message(), "subjects: row 2 is 3, want 0 to 2"));
+}
+
+static void test_calibration(void)
+{
+    static const float values[] = {0, 0.25f, 0.5f, 1, 0.75f}, known[] = {0, 1, 1, 0, NAN};
+    static const float boast[] = {0.5f, 1.5f}, both[] = {1, 1};
+    const facs_score_table one = column(values, known, 5), bad = column(boast, both, 2);
+    facs_calibration_bin bin[2];
+
+    CHECK_OK(facs_calibration_count(bin, 2, &one));
+    CHECK(bin[0].count == 2 && bin[0].score == 0.25 && bin[0].positive == 1);
+    CHECK(bin[1].count == 2 && bin[1].score == 1.5 && bin[1].positive == 1);
+    CHECK_CLOSE(facs_calibration_error(bin, 2), (0.75 + 0.5) / 4, 1e-15);
+    CHECK_STATUS(facs_calibration_count(bin, 2, &bad), FACS_E_ARG);
+    CHECK(strstr(facs_last_message(), "row 1, label 0 is 1.5"));
+    bin[0].count = bin[0].score = bin[0].positive = 0;
+    CHECK(isnan(facs_calibration_error(bin, 1)));
+}
+
+static void test_cooccurrence(void)
+{
+    static const float rows[] = {1, 1, 1, 0, 1, NAN, 0, 1};
+    int64_t both[4], given[4];
+
+    facs_cooccurrence_count(both, given, rows, 4, 2);
+    CHECK(both[0] == 3 && given[0] == 3 && both[1] == 1 && given[1] == 2);
+    CHECK(both[2] == 1 && given[2] == 2 && both[3] == 2 && given[3] == 2);
+}
+
 int main(void)
 {
     test_confusion();
@@ -208,5 +289,8 @@ int main(void)
     test_empty();
     test_best_threshold();
     test_shrink();
+    test_bootstrap();
+    test_calibration();
+    test_cooccurrence();
     return check_report("metric");
 }

@@ -69,3 +69,35 @@ def best_threshold(scores, positive):
     low, high = max(intervals, key=lambda ends: (ends[1] - ends[0], ends[1]))
     middle = np.float32(low + (high - low) / 2)
     return float(middle if middle > low else high)
+
+
+def resampled(measure, scores, positive, subject, weights, threshold):
+    """A measure of the rows of subjects, each as often as weights says; equal to repeating the rows."""
+    rows = np.repeat(np.arange(len(scores)), weights[subject])
+    values, present = scores[rows], positive[rows]
+    if measure == "f1":
+        return rates(values, present, threshold)["f1"]
+    return {"average_precision": average_precision, "roc_auc": roc_auc}[measure](values, present)
+
+
+def calibration(scores, positive, bins):
+    """Rows of (count, mean score, share of positives) per bin, and the expected calibration error."""
+    wide = scores.astype(np.float64)
+    place = np.minimum(np.floor(wide * bins), bins - 1)
+    rows, error = [], 0.0
+    for b in range(bins):
+        inside = place == b
+        score, share = (wide[inside].mean(), positive[inside].mean()) if inside.any() else (np.nan, np.nan)
+        rows.append((inside.sum(), score, share))
+        error += inside.sum() * abs(score - share) if inside.any() else 0.0
+    return np.array(rows, np.float64), error / len(scores) if len(scores) else np.nan
+
+
+def cooccurrence(target):
+    k = target.shape[1]
+    share = np.full((k, k), np.nan)
+    for i in range(k):
+        for j in range(k):
+            there = target[(target[:, i] == 1) & ~np.isnan(target[:, j]), j]
+            share[i, j] = there.mean() if len(there) else np.nan
+    return share
