@@ -10,6 +10,7 @@ from facsnet._about import about
 from facsnet._core import DeviceError, FormatError
 from facsnet._version import __version__
 from facsnet.benchmark import benchmark
+from facsnet.crossvalidation import CrossValidation
 from facsnet.datasets import (
     read_bosphorus,
     read_bp4d,
@@ -21,6 +22,7 @@ from facsnet.datasets import (
     read_pyfeat,
 )
 from facsnet.estimator import AUClassifier
+from facsnet.explain import occlusion_map
 from facsnet.faces import Alignment, Face, Faces, align_faces
 from facsnet.frames import FrameStore, extract_frames, open_frames
 from facsnet.history import History
@@ -28,6 +30,7 @@ from facsnet.images import augment_image, crop_image, decode_image, read_image, 
 from facsnet.losses import Loss
 from facsnet.network import LoadReport, Network, NetworkConfig, Preprocessing, load_weights
 from facsnet.pretrained import pretrained, pretrained_table
+from facsnet.protocol import cross_validate
 from facsnet.report import Report
 from facsnet.samples import DISFA_FOLDS, Sample, Samples
 from facsnet.stages import Augmentation, Optimiser, Schedule, Stage, two_stage
@@ -39,6 +42,7 @@ __all__ = [
     "AUClassifier",
     "Alignment",
     "Augmentation",
+    "CrossValidation",
     "DeviceError",
     "Face",
     "Faces",
@@ -64,12 +68,14 @@ __all__ = [
     "augment_image",
     "benchmark",
     "crop_image",
+    "cross_validate",
     "datasets",
     "decode_image",
     "extract_frames",
     "load_weights",
     "losses",
     "metrics",
+    "occlusion_map",
     "open_frames",
     "pretrained",
     "pretrained_table",
