@@ -14,7 +14,7 @@ from facsnet import _gallery, plots
 if TYPE_CHECKING:
     from facsnet.report import Report
 
-__all__ = ["render"]
+__all__ = ["render", "render_template"]
 
 # Key, heading, digits, whether the cell carries a bar.
 _COLUMNS = (
@@ -31,8 +31,8 @@ _NONE = "\N{EN DASH}"
 _FACE_LABELS = 12
 
 
-def render(report: Report, *, title: str, faces: int, mistakes: int) -> str:
-    """The whole page."""
+def render_template(file: str, **values: Any) -> str:
+    """A template of the package with these values; a name that is not given is an error."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -42,8 +42,15 @@ def render(report: Report, *, title: str, faces: int, mistakes: int) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    page: str = environment.get_template(file).render(**values)
+    return page
+
+
+def render(report: Report, *, title: str, faces: int, mistakes: int) -> str:
+    """The whole page."""
     fitted = report.thresholds is not None
-    return environment.get_template("report.html").render(
+    return render_template(
+        "report.html",
         title=title,
         heading=report.heading,
         name=report.name,

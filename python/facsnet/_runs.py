@@ -156,9 +156,7 @@ def perform(job: Job) -> None:
     ValueError, OSError, MemoryError
         As `AUClassifier.fit` and `evaluate`.
     """
-    detector = AUClassifier(
-        **job.arguments, loss=job.loss, random_state=job.key.seed, progress=False, **job.process
-    )
+    detector = AUClassifier(**job.arguments, loss=job.loss, random_state=job.key.seed, progress=False, **job.process)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         detector.fit(job.train)
@@ -180,7 +178,7 @@ def perform(job: Job) -> None:
         "costs": {**_costs(detector), "scoring_seconds": seconds, "peak_memory": _peak_memory()},
         "config": report.config,
     }
-    tensors = {
+    tensors: dict[str, npt.NDArray[Any]] = {
         "scores": report.scores,
         "target": report.target,
         "thresholds": detector.thresholds_,
@@ -227,7 +225,7 @@ def read_result(path: str | os.PathLike[str]) -> RunResult:
             raise ValueError(f"version is {facts['version']}, this library knows {_VERSION}")
         key = RunKey(str(facts["setting"]), int(facts["seed"]), int(facts["fold"]))
         names = tuple(facts["label_names"])
-        arrays = {name: np.asarray(tensors[name]).astype(kind) for name, kind in _TENSORS.items()}
+        arrays: dict[str, Any] = {name: tensors[name].astype(kind) for name, kind in _TENSORS.items()}
         n, k = arrays["scores"].shape
         wanted = {"scores": (n, k), "target": (n, k), "thresholds": (k,), "training_share": (k,)}
         subjects = facts["subjects"]

@@ -1,4 +1,4 @@
-"""Command line: facsnet demo | train | evaluate | predict | frames | bench | about."""
+"""Command line: facsnet demo | train | experiment | evaluate | predict | frames | bench | about."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from facsnet._version import __version__
 from facsnet.benchmark import Benchmark, benchmark
 from facsnet.datasets import synthetic_faces
 from facsnet.estimator import AUClassifier
+from facsnet.experiment import read_experiment
 from facsnet.faces import Alignment
 from facsnet.losses import Loss
 from facsnet.network import DTYPES, Network
@@ -51,7 +52,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="facsnet", description="Train and run detectors of facial action units.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_train, _add_evaluate, _add_predict, _add_frames, _add_bench, _add_about):
+    for add in (
+        _add_demo,
+        _add_train,
+        _add_experiment,
+        _add_evaluate,
+        _add_predict,
+        _add_frames,
+        _add_bench,
+        _add_about,
+    ):
         add(commands)
     return parser
 
@@ -87,6 +97,14 @@ def _add_train(commands: Commands) -> None:
     _add_network(parser.add_argument_group("network and loss"))
     _add_stages(parser.add_argument_group("stages"))
     _add_augmentation(parser.add_argument_group("augmentation"))
+
+
+def _add_experiment(commands: Commands) -> None:
+    parser = _add_command(commands, "experiment", "cross-validate as a TOML file says, and write a report", _experiment)
+    parser.add_argument("config", type=Path, help="see docs/experiments.md")
+    parser.add_argument("--out", type=Path, help="folder to write; runs in it are not done again (None: CONFIG's name)")
+    parser.add_argument("--workers", type=_positive, help="runs at a time, each with its part of the threads")
+    parser.add_argument("--threads", type=_positive, help="in all (None: every processor)")
 
 
 def _add_network(group: Group) -> None:
@@ -211,6 +229,13 @@ def _share(text: str) -> float:
     value = float(text)
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a part of the subjects, from 0 to less than 1")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 1")
     return value
 
 
@@ -389,6 +414,16 @@ def _report_run(detector: AUClassifier, test: Samples, options: argparse.Namespa
 def _stop_where_interrupted(detector: AUClassifier) -> None:
     if detector.history_.interrupted:
         raise KeyboardInterrupt
+
+
+def _experiment(options: argparse.Namespace) -> None:
+    experiment = read_experiment(options.config)
+    out = options.out or options.config.with_suffix("")
+    found = experiment.run(
+        out, workers=options.workers, threads=options.threads, progress=lambda line: print(line, flush=True)
+    )
+    print(found)
+    print(f"report: {out / 'report.html'}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

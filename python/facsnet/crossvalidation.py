@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facsnet import metrics
+from facsnet import _study_tables, metrics
 from facsnet._core import FormatError
 from facsnet._files import write_text
 from facsnet._runs import RunKey, RunResult, read_result
-from facsnet.published import Published, percent_of, published_f1
+from facsnet._study_tables import MEASURES, mean_of
+from facsnet.published import Published, published_f1
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,14 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["MEASURES", "CrossValidation"]
 
 FloatArray = NDArray[np.float64]
-
-MEASURES = {
-    "f1": "F1 at 0.5",
-    "f1_fitted": "F1 at fitted thresholds",
-    "average_precision": "average precision",
-    "roc_auc": "ROC AUC",
-}
-"""Name of each measure to its title."""
 
 
 class CrossValidation:
@@ -154,11 +146,11 @@ class CrossValidation:
 
     def per_label(self, setting: str, measure: str) -> FloatArray:
         """Mean over folds and seeds, (k,)."""
-        return _mean(self.values(setting, measure), (0, 1))
+        return mean_of(self.values(setting, measure), (0, 1))
 
     def mean(self, setting: str, measure: str) -> float:
         """Mean over folds and seeds, then over labels."""
-        return float(_mean(self.per_label(setting, measure), 0))
+        return float(mean_of(self.per_label(setting, measure), 0))
 
     def drawn(self, setting: str, measure: str) -> FloatArray:
         """The bootstrap of `per_label` and, in the last column, of `mean`: (draws, k + 1).
@@ -167,8 +159,8 @@ class CrossValidation:
         """
         if (setting, measure) not in self._drawn:
             runs = [self._draw(result, measure) for result in self.runs(setting)]
-            labels = _mean(np.stack(runs), 0)
-            self._drawn[setting, measure] = np.column_stack([labels, _mean(labels, 1)])
+            labels = mean_of(np.stack(runs), 0)
+            self._drawn[setting, measure] = np.column_stack([labels, mean_of(labels, 1)])
         return self._drawn[setting, measure]
 
     def _draw(self, result: RunResult, measure: str) -> FloatArray:
@@ -185,7 +177,7 @@ class CrossValidation:
 
     def prevalence(self) -> FloatArray:
         """Share of positives in the test parts, mean over the folds, (k,)."""
-        return _mean(np.stack([_share(self.test(fold).target) for fold in range(self.folds)]), 0)
+        return mean_of(np.stack([_share(self.test(fold).target) for fold in range(self.folds)]), 0)
 
     def trivial(self) -> dict[str, FloatArray]:
         """F1 that costs nothing, mean over the folds, (k,) each.
@@ -201,14 +193,14 @@ class CrossValidation:
             p, q = _share(run.target), run.training_share
             with np.errstate(invalid="ignore"):
                 random.append(np.where(p > 0, 2 * p * q / (p + q), np.nan))
-        return {"always": _mean(np.stack(always), 0), "random": _mean(np.stack(random), 0)}
+        return {"always": mean_of(np.stack(always), 0), "random": mean_of(np.stack(random), 0)}
 
     def best_inside(self) -> str:
         """The setting of the best average precision on the validation parts, which are not tested on."""
 
         def valid(setting: str) -> float:
             kept = [_kept_row(result).get("valid_average_precision", np.nan) for result in self.runs(setting)]
-            score = float(_mean(np.asarray(kept, np.float64), 0))
+            score = float(mean_of(np.asarray(kept, np.float64), 0))
             return -np.inf if np.isnan(score) else score
 
         return max(self.settings, key=valid)
@@ -253,48 +245,11 @@ class CrossValidation:
             ``_high`` the ends of its interval and ``_seeds`` its standard deviation over the seeds
             (with several); prevalence, f1_always, f1_random.
         """
-        import pandas as pd
-
-        index = pd.MultiIndex.from_product([self.settings, [*self.label_names, "mean"]], names=["setting", "label"])
-        columns: dict[str, list[float]] = {}
-        for setting in self.settings:
-            for measure in MEASURES:
-                low, high = metrics.interval(self.drawn(setting, measure))
-                labels = self.per_label(setting, measure)
-                columns.setdefault(measure, []).extend([*labels, _mean(labels, 0)])
-                columns.setdefault(f"{measure}_low", []).extend(low)
-                columns.setdefault(f"{measure}_high", []).extend(high)
-                if len(self.seeds) > 1:
-                    each = _mean(self.values(setting, measure), 1)
-                    spread = np.std(np.column_stack([each, _mean(each, 1)]), axis=0, ddof=1)
-                    columns.setdefault(f"{measure}_seeds", []).extend(spread)
-            for name, values in [("prevalence", self.prevalence()), *self._trivial_columns()]:
-                columns.setdefault(name, []).extend([*values, _mean(values, 0)])
-        return pd.DataFrame(columns, index=index)
-
-    def _trivial_columns(self) -> list[tuple[str, FloatArray]]:
-        return [(f"f1_{name}", values) for name, values in self.trivial().items()]
+        return _study_tables.results_frame(self)
 
     def fold_frame(self) -> pd.DataFrame:
         """One row per run and label: the measures, the threshold, known and positive rows of the test part."""
-        import pandas as pd
-
-        rows = []
-        for key, result in self.results.items():
-            counts = metrics.confusion(result.scores, result.target)
-            for i, label in enumerate(self.label_names):
-                measured = {m: self.values(key.setting, m)[self.seeds.index(key.seed), key.fold, i] for m in MEASURES}
-                rows.append(
-                    {
-                        **key._asdict(),
-                        "label": label,
-                        "known": int(counts.known[i]),
-                        "positives": int(counts.positives[i]),
-                        "threshold": result.thresholds[i],
-                        **measured,
-                    }
-                )
-        return pd.DataFrame(rows)
+        return _study_tables.fold_frame(self)
 
     def compare(self, baseline: str | None = None) -> pd.DataFrame:
         """Differences of the means from one setting, on the same drawn subjects.
@@ -310,61 +265,18 @@ class CrossValidation:
             One row per other setting and measure: difference, and low and high of its interval. An
             interval that holds 0 says that other subjects may turn the order round.
         """
-        import pandas as pd
-
         base = self.settings[0] if baseline is None else baseline
         if base not in self.settings:
             raise ValueError(f"baseline is {base!r}, want one of {list(self.settings)}")
-        rows = []
-        for setting in self.settings:
-            for measure in MEASURES if setting != base else ():
-                drawn = self.drawn(setting, measure)[:, -1] - self.drawn(base, measure)[:, -1]
-                low, high = metrics.interval(drawn)
-                difference = self.mean(setting, measure) - self.mean(base, measure)
-                rows.append(
-                    {
-                        "setting": setting,
-                        "baseline": base,
-                        "measure": measure,
-                        "difference": difference,
-                        "low": float(low),
-                        "high": float(high),
-                    }
-                )
-        return pd.DataFrame(rows, columns=["setting", "baseline", "measure", "difference", "low", "high"])
+        return _study_tables.comparison_frame(self, base)
 
     def published_frame(self) -> pd.DataFrame:
         """F1 at 0.5 in percent, of papers as printed and of ours, one row per method."""
-        import pandas as pd
-
-        rows = {row.method: [*percent_of(row, self.label_names), row.mean] for row in self.published}
-        for setting in self.settings:
-            rows[f"ours: {setting}"] = [*(100 * self.per_label(setting, "f1")), 100 * self.mean(setting, "f1")]
-        rows["always positive"] = [*(100 * self.trivial()["always"]), 100 * _mean(self.trivial()["always"], 0)]
-        return pd.DataFrame.from_dict(rows, orient="index", columns=[*self.label_names, "mean"]).rename_axis("method")
+        return _study_tables.published_frame(self)
 
     def costs_frame(self) -> pd.DataFrame:
         """Per setting: parameters, multiply-accumulates, and seconds and memory of the stages, means over the runs."""
-        import pandas as pd
-
-        rows = []
-        for setting in self.settings:
-            costs = [result.costs for result in self.runs(setting)]
-            for i, stage in enumerate(costs[0]["stages"]):
-                rows.append(
-                    {
-                        "setting": setting,
-                        "stage": stage["name"],
-                        "parameters": costs[0]["parameters"],
-                        "trained": stage["trained"],
-                        "macs": costs[0]["macs"],
-                        "epochs": float(np.mean([c["stages"][i]["epochs"] for c in costs])),
-                        "seconds": float(np.mean([c["stages"][i]["seconds"] for c in costs])),
-                        "planned_memory": stage["memory"],
-                        "peak_memory": max(c["peak_memory"] for c in costs),
-                    }
-                )
-        return pd.DataFrame(rows)
+        return _study_tables.costs_frame(self)
 
     @property
     def heading(self) -> str:
@@ -379,28 +291,9 @@ class CrossValidation:
         return ", ".join([*parts, f"{len(self.results)} runs"])
 
     def __str__(self) -> str:
-        return "\n".join([self.heading, *(self._text(setting) for setting in self.settings), *self.notes])
-
-    def _text(self, setting: str) -> str:
-        width = max(len(name) for name in (*self.label_names, "mean"))
-        heads = ["share", "always", "random", *(f"fold {i}" for i in range(self.folds)), "F1", "95%"]
-        heads += ["F1 fit", "95%", "AP", "AUC"]
-        wide = [15 if head == "95%" else 8 for head in heads]
-        rows = []
-        trivial = self.trivial()
-        columns = [self.prevalence(), trivial["always"], trivial["random"], *_mean(self.values(setting, "f1"), 0)]
-        for i, label in enumerate((*self.label_names, "mean")):
-            last = label == "mean"
-            cells = [_cell(_mean(column, 0) if last else column[i]) for column in columns]
-            for measure in ("f1", "f1_fitted"):
-                low, high = metrics.interval(self.drawn(setting, measure)[:, i])
-                value = self.mean(setting, measure) if last else self.per_label(setting, measure)[i]
-                cells += [_cell(value), f"{_cell(low)} - {_cell(high)}"]
-            for measure in ("average_precision", "roc_auc"):
-                cells.append(_cell(self.mean(setting, measure) if last else self.per_label(setting, measure)[i]))
-            rows.append(f"{label:<{width}}" + "".join(f"{c:>{w}}" for c, w in zip(cells, wide, strict=True)))
-        head = " " * width + "".join(f"{h:>{w}}" for h, w in zip(heads, wide, strict=True))
-        return "\n".join(["", f"{setting}: F1 at 0.5 in each fold, and means", head, *rows[:-1], "-" * len(head), rows[-1]])
+        return "\n".join(
+            [self.heading, *(_study_tables.setting_text(self, setting) for setting in self.settings), *self.notes]
+        )
 
     def __repr__(self) -> str:
         return f"<CrossValidation: {self.heading}>"
@@ -432,8 +325,9 @@ class CrossValidation:
         return place / "report.html"
 
     def save_tables(self, folder: str | os.PathLike[str]) -> None:
-        """Writes results, folds, comparison, costs and, where asked for, published, each as .csv and .tex."""
+        """Writes summary (F1 in percent), results, folds, comparison, costs and, where asked for, published, each as .csv and .tex."""
         frames = {
+            "summary": _study_tables.summary_frame(self).reset_index(),
             "results": self.to_frame().reset_index(),
             "folds": self.fold_frame(),
             "comparison": self.compare(),
@@ -443,7 +337,7 @@ class CrossValidation:
             frames["published"] = self.published_frame().reset_index()
         for name, frame in frames.items():
             write_text(Path(folder) / f"{name}.csv", frame.to_csv(index=False))
-            write_text(Path(folder) / f"{name}.tex", _latex(frame))
+            write_text(Path(folder) / f"{name}.tex", _study_tables.latex(frame))
 
     def save_html(self, path: str | os.PathLike[str], *, title: str = "Cross-validation", faces: bool = True) -> None:
         """Write the report as one HTML page with its pictures inside; nothing is fetched by it.
@@ -487,20 +381,4 @@ def _kept_row(result: RunResult) -> dict[str, Any]:
 
 
 def _share(target: NDArray[np.float32]) -> FloatArray:
-    return _mean(target, 0)
-
-
-def _mean(values: NDArray[Any], axis: int | tuple[int, ...]) -> FloatArray:
-    """Without what is undefined, and without a word where all is."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
-        return np.asarray(np.nanmean(np.asarray(values, np.float64), axis=axis))
-
-
-def _cell(value: Any) -> str:
-    return "-" if np.isnan(value) else f"{value:.3f}"
-
-
-def _latex(frame: pd.DataFrame) -> str:
-    """A booktabs table; what is undefined is a dash."""
-    return frame.to_latex(index=False, float_format="%.3f", na_rep="--", escape=True)
+    return mean_of(target, 0)

@@ -54,7 +54,8 @@ def occlusion_map(
     if steps < 2:
         raise ValueError(f"steps is {steps}, want at least 2")
     network = detector.network if isinstance(detector, AUClassifier) else detector
-    whole = pixels_of([image], network.input_size)
+    images: list[Any] = [image]
+    whole = pixels_of(images, network.input_size)
     side = max(1, round(patch * network.input_size))
     starts = np.linspace(0, network.input_size - side, steps).round().astype(int)
     hidden = np.repeat(whole, steps, axis=0)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_f1", "draw_history", "draw_pr", "draw_pr_grid", "figure_svg", "report_style"]
+__all__ = ["draw_f1", "draw_history", "draw_pr", "draw_pr_grid", "figure_svg", "mark_stages", "report_style"]
 
 FloatArray = NDArray[np.float64]
 
@@ -187,7 +187,7 @@ def draw_history(loss_ax: Axes, score_ax: Axes, history: Sequence[Mapping[str, A
         ax.set(xlabel="epoch", xlim=(0.5, len(history) + 0.5))
         ax.locator_params(axis="x", integer=True)
         ax.grid(alpha=0.18)
-    _mark_stages({loss_ax, score_ax}, history)
+    mark_stages({loss_ax, score_ax}, history)
 
 
 def _line(ax: Axes, x: NDArray[Any], y: FloatArray, **style: Any) -> None:
@@ -200,7 +200,8 @@ def _column(history: Sequence[Mapping[str, Any]], key: str) -> FloatArray:
     return np.array([np.nan if value is None else float(value) for value in values])
 
 
-def _mark_stages(axes: set[Axes], history: Sequence[Mapping[str, Any]]) -> None:
+def mark_stages(axes: set[Axes], history: Sequence[Mapping[str, Any]]) -> None:
+    """Name the stages above the epochs of a history, with a line between them."""
     stages = [str(row.get("stage", "")) for row in history]
     starts = [i for i, stage in enumerate(stages) if i == 0 or stage != stages[i - 1]]
     for ax in axes:

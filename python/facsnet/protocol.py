@@ -195,7 +195,11 @@ def _settings(
     """Name to backbone and loss; a name has what is not the same for all."""
     if isinstance(backbones, str) or isinstance(losses, str):
         raise ValueError("backbones and losses are a string, want a sequence of them")
-    named = dict(losses) if isinstance(losses, Mapping) else _unique(((_loss_text(loss), loss) for loss in losses), "losses")
+    named = (
+        dict(losses)
+        if isinstance(losses, Mapping)
+        else _unique(((_loss_text(loss), loss) for loss in losses), "losses")
+    )
     networks = _unique(((name, name) for name in backbones), "backbones")
     if not named or not networks:
         raise ValueError(f"there are {len(networks)} backbones and {len(named)} losses, want at least one of each")
