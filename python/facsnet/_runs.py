@@ -24,13 +24,14 @@ import numpy as np
 import numpy.typing as npt
 
 from facsnet._core import FormatError
+from facsnet._mapped import open_images, place_of, send_images
 from facsnet._plain import to_plain
 from facsnet._safetensors import read_safetensors, write_safetensors
 from facsnet.estimator import AUClassifier
 from facsnet.losses import Loss
 from facsnet.samples import Samples
 
-__all__ = ["Job", "RunKey", "RunResult", "perform_all", "read_result"]
+__all__ = ["Job", "RunKey", "RunResult", "data_digest", "perform_all", "read_result"]
 
 _Outcomes = Generator[tuple["Job", BaseException | None], None, None]
 
@@ -61,7 +62,8 @@ class RunKey(NamedTuple):
 class Job:
     """One run to do: what is trained, on what, and where its files go.
 
-    ``arguments`` are those of `AUClassifier`, without loss, seed and what belongs to the process.
+    ``arguments`` are those of `AUClassifier`, without loss, seed and what belongs to the process;
+    ``data`` is the `data_digest` of the two parts.
     """
 
     key: RunKey
@@ -70,6 +72,7 @@ class Job:
     loss: str | Loss
     arguments: Mapping[str, Any]
     folder: Path
+    data: str
     process: Mapping[str, Any] = field(default_factory=dict)
     allow_training_subjects: bool = False
 
@@ -82,21 +85,30 @@ class Job:
         return self.folder / f"{self.key.file_name}.model.safetensors"
 
     def digest(self) -> str:
-        """What the result follows from: the data and the arguments, but not the machine.
+        """What the result follows from: the data and the arguments, but not the machine."""
+        plain = {"data": self.data, "loss": self.loss, "seed": self.key.seed, **self.arguments}
+        text = json.dumps(to_plain(plain), sort_keys=True, default=str)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
-        Images that are files count by their paths.
-        """
-        state = hashlib.blake2b(digest_size=16)
-        plain = {"loss": self.loss, "seed": self.key.seed, **self.arguments}
-        state.update(json.dumps(to_plain(plain), sort_keys=True, default=str).encode())
-        for part in (self.train, self.test):
-            state.update(json.dumps([part.label_names, part.paths]).encode())
-            state.update(np.ascontiguousarray(part.labels).tobytes())
-            if part.subjects is not None:
-                state.update(json.dumps([str(s) for s in part.subjects]).encode())
-            for image in () if part.images is None else part.images:
-                state.update(np.ascontiguousarray(image).tobytes())
-        return state.hexdigest()
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "train": send_images(self.train), "test": send_images(self.test)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        parts = {name: open_images(state[name]) for name in ("train", "test")}
+        self.__dict__.update({**state, **parts})
+
+
+def data_digest(*parts: Samples) -> str:
+    """What the samples are. Images in files, mapped ones too, count by their place and not by their bytes."""
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        subjects = None if part.subjects is None else [str(s) for s in part.subjects]
+        state.update(json.dumps([part.label_names, part.paths, subjects]).encode())
+        state.update(np.ascontiguousarray(part.labels).tobytes())
+        for image in () if part.images is None else part.images:
+            place = place_of(image)
+            state.update(np.ascontiguousarray(image).tobytes() if place is None else repr(place).encode())
+    return state.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

@@ -118,9 +118,9 @@ def overlay(pixels: NDArray[np.uint8], drops: NDArray[np.float32], *, patch: flo
     heat = total / np.maximum(count, 1)
     heat /= max(float(np.abs(heat).max()), 1e-6)
     # a small copy enlarged again has no edges of squares
-    levels = (127.5 + 127.5 * heat).astype(np.uint8)
+    levels = (128 + 127 * heat).astype(np.uint8)
     coarse = resize_image(np.stack([levels] * 3, axis=2), 24, 24)
-    smooth = resize_image(coarse, side, side)[..., :1].astype(np.float64) / 127.5 - 1
+    smooth = resize_image(coarse, side, side)[..., :1].astype(np.float64) / 127 - 128 / 127
     grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2) * 0.75 + 55
     colour = np.where(smooth > 0, [214, 40, 40], [43, 108, 176])
     strength = 0.85 * np.abs(smooth)

@@ -51,7 +51,8 @@ class Experiment:
     process : mapping
         ``workers``, ``threads``, ``dtype``, ``cache_limit``, ``cache_folder``.
     report : mapping
-        ``published``, ``draws``, ``faces``.
+        ``published`` (see `cross_validate`; by default so where the reader is that data set's),
+        ``draws``, ``faces``.
     folder : Path
         Of the config; relative paths start there.
     """
@@ -119,6 +120,8 @@ class Experiment:
         place = Path(out)
         process = dict(self.process)
         report = dict(self.report)
+        if self.data.get("reader") == "disfa":
+            report.setdefault("published", "disfa")
         faces = report.pop("faces", True)
         samples = self.samples()
         if progress is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from facsnet import _core
-from facsnet._runs import Job, RunKey, RunResult, perform_all, read_result
+from facsnet._runs import Job, RunKey, RunResult, data_digest, perform_all, read_result
 from facsnet._splits import check_disjoint
 from facsnet.crossvalidation import CrossValidation
 from facsnet.estimator import AUClassifier, _loss_text
@@ -123,6 +123,7 @@ def cross_validate(
         process = {name: training[name] for name in _OF_THE_PROCESS if name in training}
         shared = max(1, (threads or _core.build_facts()["threads"]) // workers)
         process["threads"] = threads if workers == 1 else shared
+        digests = [data_digest(*part) for part in parts]
         jobs = [
             Job(
                 RunKey(name, seed, fold),
@@ -131,6 +132,7 @@ def cross_validate(
                 loss,
                 {"backbone": backbone, **{a: v for a, v in training.items() if a not in process}},
                 folder,
+                digests[fold],
                 process,
                 allow_training_subjects,
             )

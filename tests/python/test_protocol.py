@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 import facsnet as fn
-from facsnet import _runs, metrics
+from facsnet import _mapped, _runs, metrics
 from facsnet._runs import Job, RunKey, read_result
 from facsnet.datasets import synthetic_faces
 
@@ -141,6 +142,31 @@ def test_processes_give_the_same_bits(samples: fn.Samples, study: fn.CrossValida
     assert said[0] == "6 runs" and len(said) == 7 and said[-1].startswith("6 of 6: ")
 
 
+def test_mapped_images_go_by_their_place(samples: fn.Samples, study: fn.CrossValidation, tmp_path: Path) -> None:
+    """Pixels in a mapped file are neither copied nor sent to the processes."""
+    header = 100
+    place = tmp_path / "frames"
+    place.write_bytes(bytes(header) + np.ascontiguousarray(samples.images).tobytes())
+    mapped = np.asarray(np.memmap(place, np.uint8, "r", header, samples.images.shape))
+    rows = [mapped[i] for i in range(len(samples))]
+    assert _mapped.place_of(rows[3]) == (str(place), header + 3 * rows[0].size)
+    assert _mapped.place_of(rows[3][:, ::2]) is None and _mapped.place_of(np.array(rows[3])) is None
+    for images in (rows, mapped):
+        part = fn.Samples.from_arrays(images, samples.labels, label_names=UNITS, subject=samples.subjects)
+        train, test = part.folds(3)[0]
+        sent = pickle.dumps(Job(RunKey("bce", 0, 0), train, test, "bce", {}, tmp_path, ""))
+        if images is rows:
+            assert len(sent) < sum(image.size for image in rows) / 10
+        again = pickle.loads(sent)
+        for one, other in ((again.train, train), (again.test, test)):
+            np.testing.assert_array_equal(np.stack(list(one.images)), np.stack(list(other.images)))
+            np.testing.assert_array_equal(one.labels, other.labels)
+    part = fn.Samples.from_arrays(rows, samples.labels, label_names=UNITS, subject=samples.subjects)
+    found = fn.cross_validate(part, out=tmp_path / "out", folds=part.folds(3)[:2], workers=2, draws=1, **SMALL)
+    wanted = scores_of(study)
+    assert scores_of(found) == {key: wanted[key] for key in found.results}
+
+
 SCRIPT = """
 import sys
 sys.path[:0] = [{tests!r}, {package!r}]
@@ -239,7 +265,7 @@ class Deadly:
 
 
 def test_a_process_that_dies_is_named(samples: fn.Samples, tmp_path: Path) -> None:
-    job = Job(RunKey("bce", 0, 2), samples, samples, "bce", {"weights": Deadly()}, tmp_path)
+    job = Job(RunKey("bce", 0, 2), samples, samples, "bce", {"weights": Deadly()}, tmp_path, "")
     with pytest.raises(ChildProcessError, match="bce, seed 0, fold 2: its process ended with 7"):
         _runs.perform_all([job], workers=2, done=lambda job: None)
 
