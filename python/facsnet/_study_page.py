@@ -115,7 +115,7 @@ def _pr(study: CrossValidation) -> Figure:
 def _bars(study: CrossValidation) -> Figure:
     labels = [*study.label_names, "mean"]
     bars = len(labels) * (len(study.settings) + len(study.published))
-    figure = _new(float(np.clip(0.13 * bars + 2, 9.4, 20)), 3.6)
+    figure = _new(float(np.clip(0.11 * bars + 2, 9.4, 11.5)), 3.6)
     ours = {}
     for setting in study.settings:
         low, high = metrics.interval(study.drawn(setting, "f1"))
@@ -234,9 +234,9 @@ def _costs(study: CrossValidation) -> list[list[str]]:
         [
             row.setting,
             row.stage,
-            f"{row.parameters / 1e6:.2f} M",
-            f"{row.trained / 1e6:.2f} M",
-            f"{row.macs / 1e6:.0f} M",
+            _count(row.parameters),
+            _count(row.trained),
+            _count(row.macs),
             f"{row.epochs:.1f}",
             f"{row.seconds:.1f} s" if row.seconds < 120 else f"{row.seconds / 60:.1f} min",
             _bytes(row.planned_memory),
@@ -244,6 +244,13 @@ def _costs(study: CrossValidation) -> list[list[str]]:
         ]
         for row in study.costs_frame().itertuples()
     ]
+
+
+def _count(count: float) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f}"
 
 
 def _bytes(count: float) -> str:

@@ -57,6 +57,14 @@ def _grid(figure: Figure, count: int, columns: int, height: float) -> NDArray[An
     return found
 
 
+def _numbers(ax: Axes, texts: Sequence[str]) -> None:
+    """One number per setting in its colour, above the panel; more than fit there are left to the tables."""
+    for j, text in enumerate(texts if len(texts) <= 4 else ()):
+        place = (1.01 - 0.165 * (len(texts) - 1 - j), 1.035)
+        style: dict[str, Any] = {"fontsize": "x-small", "fontweight": "bold", "color": colour_of(j)}
+        ax.text(place[0], place[1], text, transform=ax.transAxes, ha="right", va="bottom", **style)
+
+
 def _legend(figure: Figure, axes: Sequence[Axes] | NDArray[Any]) -> None:
     entries: dict[str, Any] = {}
     for ax in axes:
@@ -101,17 +109,7 @@ def draw_pr_settings(
         ax.set_title(names[i], fontsize="medium", loc="left")
         for j, (setting, of_labels) in enumerate(curves.items()):
             draw_pr(ax, of_labels[i], colour=colour_of(j), label=setting)
-            ax.text(
-                0.97,
-                0.96 - 0.105 * j,
-                f"{average_precision[setting][i]:.2f}",
-                transform=ax.transAxes,
-                ha="right",
-                va="top",
-                fontsize="x-small",
-                color=colour_of(j),
-                fontweight="bold",
-            )
+        _numbers(ax, [f"{average_precision[setting][i]:.2f}" for setting in curves])
         ax.axhline(prevalence[i], color=GREY, linestyle=":", linewidth=1.2, label="prevalence")
         ax.set(xlabel="", ylabel="")
     figure.supxlabel("recall", fontsize="medium")
@@ -230,18 +228,10 @@ def draw_calibration_grid(
         for j, (setting, c) in enumerate(found.items()):
             shown = c.entries[i] >= least
             size = 3 + 5 * np.sqrt(c.entries[i][shown] / max(1, c.entries[i].sum()))
-            ax.plot(c.score[i][shown], c.share[i][shown], color=colour_of(j), linewidth=1.4, label=setting)
+            line = np.where(shown, c.share[i], np.nan)  # broken where a bin is left out
+            ax.plot(c.score[i], line, color=colour_of(j), linewidth=1.4, label=setting)
             ax.scatter(c.score[i][shown], c.share[i][shown], size**2, color=colour_of(j), linewidths=0)
-            ax.text(
-                0.04,
-                0.96 - 0.105 * j,
-                f"{c.error[i]:.3f}",
-                transform=ax.transAxes,
-                va="top",
-                fontsize="x-small",
-                color=colour_of(j),
-                fontweight="bold",
-            )
+        _numbers(ax, [f"{c.error[i]:.2f}" for c in found.values()])
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     figure.supxlabel("mean score", fontsize="medium")
     figure.supylabel("share of positives", fontsize="medium")

@@ -148,7 +148,7 @@ def test_figures_draw_the_measures(study: fn.CrossValidation) -> None:
     found = metrics.calibration(scores, target)
     shown = found.entries[0] >= 10
     line = figures["calibration"].axes[0].lines[2]
-    np.testing.assert_array_equal(line.get_ydata(), found.share[0][shown])
+    np.testing.assert_array_equal(line.get_ydata(), np.where(shown, found.share[0], np.nan))
     texts = [text.get_text() for text in figures["cooccurrence"].axes[0].texts]
     share = metrics.cooccurrence(target)
     assert texts[:9] == ["\N{EN DASH}" if np.isnan(v) else f"{100 * v:.0f}" for v in share.ravel()]
