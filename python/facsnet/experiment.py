@@ -19,6 +19,7 @@ from facsnet.datasets import synthetic_faces
 from facsnet.estimator import AUClassifier
 from facsnet.losses import Loss
 from facsnet.protocol import cross_validate
+from facsnet.published import DISFA_LABELS
 from facsnet.samples import Samples
 
 __all__ = ["Experiment", "read_experiment"]
@@ -28,7 +29,7 @@ _COMPARED = {"backbones": list[str], "losses": list[Any], "seeds": list[int]}
 _PROCESS = {"workers": int, "threads": int, "dtype": str, "cache_limit": str, "cache_folder": str}
 _REPORT = {"published": str, "draws": int, "faces": bool}
 # Arguments of a reader that are places, from the folder of the config.
-_PLACES = ("path", "root")
+_PLACES = ("path", "root", "frames")
 
 
 @dataclass(frozen=True)
@@ -120,10 +121,10 @@ class Experiment:
         place = Path(out)
         process = dict(self.process)
         report = dict(self.report)
-        if self.data.get("reader") == "disfa":
-            report.setdefault("published", "disfa")
         faces = report.pop("faces", True)
         samples = self.samples()
+        if self.data.get("reader") == "disfa" and set(samples.label_names) <= set(DISFA_LABELS):
+            report.setdefault("published", "disfa")
         if progress is not None:
             progress(samples.summary())
         samples.check()
@@ -227,11 +228,10 @@ def _names(table: Mapping[str, Any], types: Mapping[str, Any], section: str) -> 
 def _reader(name: str) -> Callable[..., Samples]:
     """The function that reads a data set: of this module, or ``facsnet.read_NAME``."""
     own: dict[str, Callable[..., Samples]] = {"csv": Samples.from_csv, "synthetic_faces": synthetic_faces}
-    found = own.get(name) or getattr(facsnet, f"read_{name}", None)
-    if found is None or name == "image":
-        sets = [other.removeprefix("read_") for other in facsnet.__all__ if other.startswith("read_")]
-        raise ValueError(
-            f"data: there is no reader {name!r}, but {', '.join([*own, *(s for s in sets if s != 'image')])}"
-        )
-    reader: Callable[..., Samples] = found
-    return reader
+    for public in facsnet.__all__:
+        found = getattr(facsnet, public)
+        if public.startswith("read_") and inspect.signature(found).return_annotation in (Samples, "Samples"):
+            own[public.removeprefix("read_")] = found
+    if name not in own:
+        raise ValueError(f"data: there is no reader {name!r}, but {', '.join(own)}")
+    return own[name]

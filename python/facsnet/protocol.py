@@ -16,6 +16,7 @@ from facsnet._splits import check_disjoint
 from facsnet.crossvalidation import CrossValidation
 from facsnet.estimator import AUClassifier, _loss_text
 from facsnet.losses import Loss
+from facsnet.published import published_f1
 from facsnet.samples import Samples
 
 __all__ = ["cross_validate"]
@@ -115,6 +116,8 @@ def cross_validate(
     if not allow_training_subjects:
         for train, test in parts:
             check_disjoint(train, test)
+    if published is not None:
+        published_f1(published, samples.label_names)  # now, and not after hours
     chosen = _settings(backbones, losses)
     _check_seeds(seeds)
     with contextlib.ExitStack() as stack:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["DISFA", "Published", "published_f1"]
+__all__ = ["DISFA", "DISFA_LABELS", "Published", "percent_of", "published_f1"]
 
 DISFA_LABELS = ("AU01", "AU02", "AU04", "AU06", "AU09", "AU12", "AU25", "AU26")
 

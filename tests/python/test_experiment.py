@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import facsnet as fn
 from facsnet import experiment as module
+from facsnet import published
 from facsnet.cli import main
 from facsnet.experiment import read_experiment
 from facsnet.losses import Loss
@@ -83,21 +85,30 @@ def test_the_example() -> None:
     assert len(samples.folds(**example.folds)) == 3
 
 
+def test_the_example_of_disfa() -> None:
+    example = read_experiment(ROOT / "docs" / "examples" / "disfa.toml")
+    inspect.signature(fn.read_disfa).bind(**{k: v for k, v in example.data.items() if k != "reader"})
+    inspect.signature(fn.Samples.folds).bind(None, **example.folds)
+    assert [f"AU{unit:02d}" for unit in example.data["aus"]] == list(published.DISFA_LABELS)
+
+
 def test_readers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def read_things(root: Path, *, colour: str = "red") -> fn.Samples:
         assert root == tmp_path / "things" and colour == "blue"
         labels = np.array([[1, 0], [1, 1], [1, 0]])
         return fn.Samples.from_arrays(np.zeros((3, 8, 8, 3), np.uint8), labels, label_names=["AU01", "AU02"])
 
+    read_things.__annotations__["return"] = "Samples"
     monkeypatch.setattr(fn, "read_things", read_things, raising=False)
+    monkeypatch.setattr(fn, "__all__", [*fn.__all__, "read_things"])
     data = {"reader": "things", "root": "things", "colour": "blue"}
     assert module.Experiment(data=data, folder=tmp_path).samples().label_names == ("AU01", "AU02")
     kept = module.Experiment(data={**data, "min_positives": 2}, folder=tmp_path).samples()
     assert kept.label_names == ("AU01",)
     with pytest.raises(ValueError, match="data: the reader 'things': .*shape"):
         module.Experiment(data={**data, "shape": 3}, folder=tmp_path).samples()
-    for name in ("nothing", "image", "experiment"):
-        with pytest.raises(ValueError, match=f"data: there is no reader '{name}', but csv, synthetic_faces"):
+    for name in ("nothing", "image", "faces", "experiment"):
+        with pytest.raises(ValueError, match=f"data: there is no reader '{name}', but csv, synthetic_faces, .*disfa"):
             module.Experiment(data={"reader": name}).samples()
 
 
@@ -109,9 +120,17 @@ def test_published_rows_come_with_the_data_set(tmp_path: Path, monkeypatch: pyte
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "cross_validate", note)
-    monkeypatch.setattr(fn, "read_disfa", lambda root: fn.datasets.synthetic_faces(3), raising=False)
+
+    def read_disfa(root: Path, *, eight: bool) -> fn.Samples:
+        labels = np.zeros((3, 2))
+        names = ["AU01", "AU02" if eight else "AU05"]
+        return fn.Samples.from_arrays(np.zeros((3, 8, 8, 3), np.uint8), labels, label_names=names)
+
+    read_disfa.__annotations__["return"] = "Samples"
+    monkeypatch.setattr(fn, "read_disfa", read_disfa)
     for data, wanted in (
-        ({"reader": "disfa", "root": "x"}, "disfa"),
+        ({"reader": "disfa", "root": "x", "eight": True}, "disfa"),
+        ({"reader": "disfa", "root": "x", "eight": False}, None),
         ({"reader": "synthetic_faces", "n": 3}, None),
     ):
         with pytest.raises(KeyboardInterrupt):

@@ -409,6 +409,7 @@ def test_backbones_are_in_the_names(samples: fn.Samples) -> None:
         ({"workers": 0}, ValueError, "workers is 0"),
         ({"threads": 0}, ValueError, "threads is 0"),
         ({"draws": 0}, ValueError, "draws is 0"),
+        ({"published": "bp4d"}, ValueError, "published is 'bp4d'"),
         ({"loss": "pr"}, TypeError, "'loss' is set through 'losses'"),
         ({"epochs": 3}, TypeError, "AUClassifier has no argument 'epochs'"),
     ],
