@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import trees
 
 import facsnet as fn
 from facsnet import experiment as module
 from facsnet import published
+from facsnet._frame_store import StoreWriter
 from facsnet.cli import main
 from facsnet.experiment import read_experiment
 from facsnet.losses import Loss
@@ -178,3 +180,24 @@ def test_what_is_no_config(tmp_path: Path) -> None:
 def test_numbers_of_the_command(option: str, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["experiment", str(config(tmp_path)), option, "0"])
+
+
+def test_disfa_on_its_folds_beside_published_results(tmp_path: Path) -> None:
+    """From label files and a packed file of frames to the report, in processes."""
+    subjects = [subject for fold in fn.DISFA_FOLDS for subject in fold]
+    trees.disfa(tmp_path / "disfa", trees.disfa_levels(subjects, frames=4))
+    faces = np.random.default_rng(0).integers(0, 256, (27, 4, 32, 32, 3), np.uint8)
+    writer = StoreWriter(tmp_path / "frames", packed=True, size=32, recipe=None)
+    for subject, frames in zip(subjects, faces, strict=True):
+        writer.add(trees.write(tmp_path / f"LeftVideo{subject}_comp.avi"), iter(frames))
+    writer.close()
+    text = CONFIG.replace(
+        'path = "labels.csv"', 'reader = "disfa"\nroot = "disfa"\nframes = "frames"\ncomplete = false'
+    )
+    text = text.replace("k = 2", 'k = "disfa"').replace("bce_weight = 0.9", "bce_weight = 0.5")
+    found = read_experiment(config(tmp_path, text)).run(tmp_path / "out", workers=2)
+    for fold, names in enumerate(fn.DISFA_FOLDS):
+        assert set(found.test(fold).subjects) == set(names)
+    rows = pd.read_csv(tmp_path / "out" / "published.csv", index_col="method")
+    assert rows.loc["JAA-Net"].tolist() == [56.0, 88.3, 56.0] and "ours: bce" in rows.index
+    assert "Shao et al." in (tmp_path / "out" / "report.html").read_text()
