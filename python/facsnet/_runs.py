@@ -27,6 +27,7 @@ from facsnet._core import FormatError
 from facsnet._mapped import open_images, place_of, send_images
 from facsnet._plain import to_plain
 from facsnet._safetensors import read_safetensors, write_safetensors
+from facsnet._version import __version__
 from facsnet.estimator import AUClassifier
 from facsnet.losses import Loss
 from facsnet.samples import Samples
@@ -86,7 +87,8 @@ class Job:
 
     def digest(self) -> str:
         """What the result follows from: the data and the arguments, but not the machine."""
-        plain = {"data": self.data, "loss": self.loss, "seed": self.key.seed, **self.arguments}
+        ours = {"facsnet": __version__, "data": self.data, "loss": self.loss, "seed": self.key.seed}
+        plain = {**ours, **self.arguments}
         text = json.dumps(to_plain(plain), sort_keys=True, default=str)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facsnet import _study_tables, metrics
+from facsnet import _study_page, _study_tables, metrics
 from facsnet._core import FormatError
 from facsnet._files import write_text
 from facsnet._runs import RunKey, RunResult, read_result
@@ -85,10 +85,11 @@ class CrossValidation:
                     key = RunKey(setting, seed, fold)
                     if key not in self.results:
                         raise ValueError(f"results: there is no run {key}")
-                    if self.results[key].label_names != self.label_names:
+                    run, first = self.results[key], self.test(fold)
+                    if run.label_names != self.label_names:
                         raise ValueError(f"results: the run {key} has other labels")
                     # one draw of subjects serves all detectors of a fold
-                    if not np.array_equal(self.results[key].target, self.test(fold).target, equal_nan=True):
+                    if run.subjects != first.subjects or not np.array_equal(run.target, first.target, equal_nan=True):
                         raise ValueError(f"results: the run {key} was tested on other rows than the first of its fold")
 
     @classmethod
@@ -100,7 +101,7 @@ class CrossValidation:
         published: str | None = None,
         parts: Sequence[tuple[Samples, Samples]] | None = None,
     ) -> CrossValidation:
-        """Reads the runs in the ``out`` folder of `cross_validate`.
+        """Reads the runs in the ``out`` folder of `cross_validate`; settings are in the order of their names.
 
         Parameters
         ----------
@@ -318,8 +319,6 @@ class CrossValidation:
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         self.save_tables(place)
-        from facsnet import _study_page
-
         _study_page.save_plots(self, place)
         self.save_html(place / "report.html", title=title, **page)
         return place / "report.html"
@@ -357,8 +356,6 @@ class CrossValidation:
         OSError
             The file cannot be written.
         """
-        from facsnet import _study_page
-
         write_text(path, _study_page.render(self, title=title, faces=faces))
 
 

@@ -16,6 +16,7 @@ from facsnet._splits import check_disjoint
 from facsnet.crossvalidation import CrossValidation
 from facsnet.estimator import AUClassifier, _loss_text
 from facsnet.losses import Loss
+from facsnet.pretrained import pretrained
 from facsnet.published import published_f1
 from facsnet.samples import Samples
 
@@ -31,7 +32,7 @@ _OURS = {
     "threads": "threads",
     "progress": "progress",
 }
-_OF_THE_PROCESS = ("dtype", "cache_limit", "cache_folder")
+_OF_THE_PROCESS = ("cache_limit", "cache_folder")
 
 
 def cross_validate(
@@ -120,6 +121,10 @@ def cross_validate(
         published_f1(published, samples.label_names)  # now, and not after hours
     chosen = _settings(backbones, losses)
     _check_seeds(seeds)
+    workers = min(workers, len(chosen) * len(seeds) * len(parts))
+    if training.get("weights") == "imagenet":
+        for backbone in backbones:
+            pretrained(backbone)  # once, and not in every process
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out)
         folder.mkdir(parents=True, exist_ok=True)
@@ -175,7 +180,7 @@ def _kept(job: Job) -> RunResult | None:
     result = read_result(job.result_path)
     if result.digest != job.digest() or result.key != job.key:
         raise ValueError(
-            f"{job.result_path}: is of other data or other arguments: choose another folder, or delete this one's runs"
+            f"{job.result_path}: is of other data, other arguments or another version of facsnet: choose another folder, or delete this one's runs"
         )
     return result
 

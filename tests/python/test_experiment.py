@@ -75,7 +75,7 @@ def test_the_command(face_folder: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["experiment", str(config(tmp_path, path.read_text().replace("seeds = [4]", "seeds = [4, 5]")))]) == 0
     assert "8 runs, 4 of them done before" in capsys.readouterr().out
     assert main(["experiment", str(config(tmp_path, path.read_text().replace("rate = 1e-3", "rate = 2e-3")))]) == 1
-    assert "is of other data or other arguments" in capsys.readouterr().err
+    assert "is of other data, other arguments or" in capsys.readouterr().err
 
 
 def test_the_example() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import facsnet as fn
-from facsnet import _mapped, _runs, metrics
+from facsnet import _mapped, _runs, metrics, protocol
 from facsnet._runs import Job, RunKey, read_result
 from facsnet.datasets import synthetic_faces
 
@@ -224,13 +224,13 @@ def test_what_is_there_is_not_done_again(
     again = fn.cross_validate(samples, seeds=[0, 1], **options)
     assert str(again) == str(study)
     assert str(fn.CrossValidation.load(study.folder, draws=100)) == str(study)
-    for change in ({"head_epochs": 3}, {"seeds": [0], "losses": {"bce": "pr"}}):
-        with pytest.raises(ValueError, match=r"bce-seed0-fold0.*is of other data or other arguments"):
+    for change in ({"head_epochs": 3}, {"dtype": "bfloat16"}, {"seeds": [0], "losses": {"bce": "pr"}}):
+        with pytest.raises(ValueError, match=r"bce-seed0-fold0.*is of other data, other arguments or"):
             fn.cross_validate(samples, **{**options, **change})
     labels = samples.labels.copy()
     labels[0, 0] = 1 - labels[0, 0]
     other = fn.Samples.from_arrays(samples.images, labels, label_names=UNITS, subject=samples.subjects)
-    with pytest.raises(ValueError, match="is of other data or other arguments"):
+    with pytest.raises(ValueError, match="is of other data, other arguments or"):
         fn.cross_validate(other, **options)
 
 
@@ -417,6 +417,20 @@ def test_backbones_are_in_the_names(samples: fn.Samples) -> None:
 def test_wrong_arguments(change: dict[str, Any], error: type[Exception], message: str, samples: fn.Samples) -> None:
     with pytest.raises(error, match=message):
         fn.cross_validate(samples, **{**SMALL, **change})
+
+
+def test_public_weights_are_fetched_before_the_processes(samples: fn.Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+
+    def fetch(name: str) -> None:
+        fetched.append(name)
+        if len(fetched) == 2:
+            raise OSError("no network")
+
+    monkeypatch.setattr(protocol, "pretrained", fetch)
+    with pytest.raises(OSError, match="no network"):
+        fn.cross_validate(samples, backbones=["mobilenet_v1", "mobilenet_v2"], weights="imagenet", workers=2, **SMALL)
+    assert fetched == ["mobilenet_v1", "mobilenet_v2"]
 
 
 def test_unknown_subjects_are_rows(samples: fn.Samples) -> None:
