@@ -22,7 +22,7 @@ typedef struct facs_bootstrap {
     uint64_t seed;
     uint32_t part; /* with the seed it names the drawing: the same two draw the same subjects
                     * whatever is measured, so that differences are paired */
-    int threads;
+    int threads;   /* at least 1 */
 } facs_bootstrap;
 
 /* How often each subject is in one draw; weight has `subjects` entries, whose sum is their

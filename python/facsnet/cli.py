@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facsnet import FormatError, about
+from facsnet._cli_experiment import add_experiment
 from facsnet._cli_faces import add_face_options, add_frames, align_samples, face_source
 from facsnet._files import write_text
 from facsnet._version import __version__
 from facsnet.benchmark import Benchmark, benchmark
 from facsnet.datasets import synthetic_faces
 from facsnet.estimator import AUClassifier
-from facsnet.experiment import read_experiment
 from facsnet.faces import Alignment
 from facsnet.losses import Loss
 from facsnet.network import DTYPES, Network
@@ -100,11 +100,7 @@ def _add_train(commands: Commands) -> None:
 
 
 def _add_experiment(commands: Commands) -> None:
-    parser = _add_command(commands, "experiment", "cross-validate as a TOML file says, and write a report", _experiment)
-    parser.add_argument("config", type=Path, help="see docs/experiments.md")
-    parser.add_argument("--out", type=Path, help="folder to write; runs in it are not done again (None: CONFIG's name)")
-    parser.add_argument("--workers", type=_positive, help="runs at a time, each with its part of the threads")
-    parser.add_argument("--threads", type=_positive, help="in all (None: every processor)")
+    add_experiment(lambda name, text, run: _add_command(commands, name, text, run))
 
 
 def _add_network(group: Group) -> None:
@@ -229,13 +225,6 @@ def _share(text: str) -> float:
     value = float(text)
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a part of the subjects, from 0 to less than 1")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 1")
     return value
 
 
@@ -414,16 +403,6 @@ def _report_run(detector: AUClassifier, test: Samples, options: argparse.Namespa
 def _stop_where_interrupted(detector: AUClassifier) -> None:
     if detector.history_.interrupted:
         raise KeyboardInterrupt
-
-
-def _experiment(options: argparse.Namespace) -> None:
-    experiment = read_experiment(options.config)
-    out = options.out or options.config.with_suffix("")
-    found = experiment.run(
-        out, workers=options.workers, threads=options.threads, progress=lambda line: print(line, flush=True)
-    )
-    print(found)
-    print(f"report: {out / 'report.html'}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
