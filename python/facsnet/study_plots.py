@@ -144,6 +144,7 @@ def draw_f1_bars(
     others = dict(published or {})
     count = len(others) + len(ours)
     width = 0.84 / count
+    ink = ax.xaxis.label.get_color()
     places = np.arange(len(names))
     for j, (method, row) in enumerate(others.items()):
         tint = _TINTS[min(j * len(_TINTS) // max(len(others), 1), len(_TINTS) - 1)]
@@ -152,12 +153,11 @@ def draw_f1_bars(
         at = places + (len(others) + j + 0.5) * width - 0.42
         ax.bar(at, 100 * np.nan_to_num(f1), width * 0.94, color=colour_of(j), label=setting)
         ends = 100 * np.stack([np.maximum(f1 - low, 0), np.maximum(high - f1, 0)])
-        ink = ax.xaxis.label.get_color()
         ax.errorbar(at, 100 * f1, ends, fmt="none", ecolor=ink, elinewidth=1, capsize=min(3, 40 * width / count))
     for (name, values), style in zip((trivial or {}).items(), ("-", (0, (2, 1.2))), strict=False):
         for i, value in enumerate(values):
-            line = ax.plot([i - 0.46, i + 0.46], [100 * value] * 2, color=GREY, linestyle=style, linewidth=1.4)[0]
-            line.set_label(name if i == 0 else "_")
+            line = ax.plot([i - 0.46, i + 0.46], [100 * value] * 2, color=ink, linestyle=style, linewidth=1.1)[0]
+            line.set(alpha=0.75, zorder=4, label=name if i == 0 else "_")
     ax.set_xticks(places, list(names))
     if names and names[-1] == "mean":
         ax.axvline(len(names) - 1.5, color=GREY, linewidth=0.8)
