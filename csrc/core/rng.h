@@ -13,6 +13,7 @@ typedef enum facs_rng_purpose {
     FACS_RNG_AUGMENT,
     FACS_RNG_DROPOUT,
     FACS_RNG_SYNTHETIC,
+    FACS_RNG_SAMPLE,
     FACS_RNG_PURPOSE_COUNT
 } facs_rng_purpose;
 

@@ -18,6 +18,7 @@ from facsnet.network import LoadReport, Network, NetworkConfig, Preprocessing, l
 from facsnet.pretrained import pretrained, pretrained_table
 from facsnet.report import Report
 from facsnet.samples import Sample, Samples
+from facsnet.sampling import Sampling
 from facsnet.stages import Augmentation, Optimiser, Schedule, Stage, two_stage
 from facsnet.training import Trainer
 
@@ -36,6 +37,7 @@ __all__ = [
     "Report",
     "Sample",
     "Samples",
+    "Sampling",
     "Schedule",
     "Stage",
     "Trainer",

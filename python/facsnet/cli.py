@@ -20,6 +20,7 @@ from facsnet.losses import Loss
 from facsnet.network import DTYPES, Network
 from facsnet.report import Report
 from facsnet.samples import Samples
+from facsnet.sampling import Sampling
 from facsnet.stages import Augmentation, Optimiser, Schedule, Stage, two_stage, usual_warmup
 
 if TYPE_CHECKING:
@@ -120,6 +121,13 @@ def _add_stages(group: Group) -> None:
         "--warmup", type=float, help="epochs over which the fine-tuning rate rises (None: a tenth of them, at most 1)"
     )
     group.add_argument("--patience", type=int)
+    group.add_argument(
+        "--every", type=int, default=1, help="of so many consecutive frames of a subject an epoch has one"
+    )
+    group.add_argument("--per-subject", type=int, help="most samples of a subject in an epoch")
+    group.add_argument(
+        "--balanced", action="store_true", help="draw every label's positives, and samples without any, equally often"
+    )
     group.add_argument(
         "--cache", default="auto", choices=["auto", "boundary", "none"],
         help="fine-tuning: 'boundary' runs the blocks below --unfreeze once per image and keeps their activations, "
@@ -313,6 +321,7 @@ def _stages(options: argparse.Namespace) -> Sequence[Stage]:
         patience=options.patience,
         cache=options.cache,
         cache_dtype=options.cache_dtype,
+        sampling=Sampling(every=options.every, per_subject=options.per_subject, balanced=options.balanced),
     )
 
 

@@ -140,6 +140,7 @@ EVERY_STAGE = [
         {"block12": 0.5},
         cache="none",
         cache_dtype="float32",
+        sampling=fn.Sampling(per_subject=30, balanced=True),
     ),
 ]
 
