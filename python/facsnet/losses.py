@@ -307,7 +307,7 @@ def asl(
     """Asymmetric loss: the focal loss with negatives turned down more than positives.
 
     With s = max(p - margin, 0): -(1 - p)^gamma_positive log p on positives,
-    -s^gamma_negative log(1 - s) on negatives (Ridnik et al., ICCV 2021, arXiv 2009.14119), summed
+    -s^gamma_negative log(1 - s) on negatives (Ridnik et al., ICCV 2021, section 2.4), summed
     over the known labels, mean over samples. It helps with many labels that are rarely positive and
     with positives that the labels miss: negatives of p up to the margin do not count at all.
     Probabilities come out high, so fit thresholds.

@@ -60,7 +60,7 @@ static double focused_negative(double x, double gamma, double margin, double *sl
     return focus * surprise;
 }
 
-/* Ridnik et al., ICCV 2021, equations 4 to 7; with equal gammas and no margin the focal
+/* Ridnik et al., ICCV 2021, section 2.4; with equal gammas and no margin the focal
  * loss of Lin et al., ICCV 2017, equation 5. Summed over labels, mean over images. */
 void facs_ref_loss_asymmetric(const facs_context *ctx, facs_real *loss, facs_real *dlogits,
                               const facs_real *logits, const facs_real *target,

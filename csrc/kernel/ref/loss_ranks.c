@@ -44,7 +44,7 @@ void facs_ref_loss_lsep(const facs_context *ctx, facs_real *loss, facs_real *dlo
     *loss = (facs_real)(total / (double)n);
 }
 
-/* Su et al., 2022 (arXiv 2208.02955), equation 9: log(1 + sum over negatives of exp(f)) +
+/* Su et al., 2022 (arXiv 2208.02955): log(1 + sum over negatives of exp(f)) +
  * log(1 + sum over positives of exp(-f)); the mean over images. */
 void facs_ref_loss_zlpr(const facs_context *ctx, facs_real *loss, facs_real *dlogits,
                         const facs_real *logits, const facs_real *target, const facs_real *mask,
