@@ -89,7 +89,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2], help="of CK+")
     parser.add_argument("--images", type=int, default=2000, help="of CelebA's training part")
-    parser.add_argument("--width", type=float, default=1.0, choices=[0.25, 1.0])
+    parser.add_argument("--width", type=float, default=0.25, choices=[0.25, 1.0])
     parser.add_argument("--unfreeze", default="block12", help="first block that the second stage trains")
     parser.add_argument("--head-epochs", type=int, default=20)
     parser.add_argument("--finetune-epochs", type=int, help="of both sets, in place of 8 of CK+ and 3 of CelebA")
