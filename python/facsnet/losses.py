@@ -49,7 +49,7 @@ class Loss:
         weights are set from the training labels.
     bce_weight : float
         For pr, soft_f1 and tversky: how much bce is added. It keeps the gradient alive while no
-        positive is found.
+        positive is found, and frequent labels from ending at always positive.
     average : {"macro", "micro"}
         For pr, soft_f1 and tversky: soft counts per label, or over all labels together.
     epsilon : float
@@ -246,7 +246,8 @@ def pr(
 
     With p = sigmoid(logits), TP = sum y p, precision = TP / sum p and recall = TP / sum y, per
     label and averaged over the labels that have a positive in the batch (``"macro"``), or over
-    all labels together (``"micro"``).
+    all labels together (``"micro"``). It helps where labels are rare and F1 counts. By itself it
+    tends to call frequent labels always positive, which costs it nothing but precision: add bce.
 
     Parameters
     ----------
