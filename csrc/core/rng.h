@@ -14,6 +14,7 @@ typedef enum facs_rng_purpose {
     FACS_RNG_DROPOUT,
     FACS_RNG_SYNTHETIC,
     FACS_RNG_RESAMPLE,
+    FACS_RNG_SAMPLE,
     FACS_RNG_PURPOSE_COUNT
 } facs_rng_purpose;
 

@@ -70,6 +70,8 @@ static facs_status make(facs_loader *l)
     FACS_TRY(facs_allocate(&l->slots, (size_t)l->options.slots, sizeof *l->slots, "loader"));
     for (int i = 0; i < l->options.slots; i++) FACS_TRY(make_slot(l, &l->slots[i]));
     FACS_TRY(facs_allocate(&l->order, rows, sizeof *l->order, "loader"));
+    FACS_TRY(facs_allocate(&l->copies, rows, sizeof *l->copies, "loader"));
+    FACS_TRY(facs_allocate(&l->seen, rows, sizeof *l->seen, "loader"));
     FACS_TRY(facs_allocate(&l->cache, rows, sizeof *l->cache, "loader"));
     l->cache_left = l->options.cache_bytes;
     if (l->options.most_skipped > 0) {
@@ -146,6 +148,8 @@ void facs_loader_free(facs_loader *l)
     facs_free(l->cache);
     facs_free(l->skipped_rows);
     facs_free(l->slots);
+    facs_free(l->seen);
+    facs_free(l->copies);
     facs_free(l->order);
     facs_free(l->threads);
     facs_free(l);
@@ -178,25 +182,6 @@ static facs_status check_indices(const facs_loader *l, const int64_t *indices, i
     return FACS_OK;
 }
 
-static void shuffle(uint64_t seed, uint32_t epoch, int64_t *order, int64_t count)
-{
-    facs_rng rng = facs_rng_stream(seed, FACS_RNG_SHUFFLE, epoch, 0);
-    facs_rng_shuffle(&rng, order, count);
-}
-
-void facs_loader_draw(uint64_t seed, uint32_t epoch, double flip, int64_t count, int64_t *order,
-                      uint8_t *mirrored)
-{
-    facs_augmentation augmentation = facs_augmentation_none();
-
-    augmentation.flip_probability = flip;
-    for (int64_t i = 0; i < count; i++) {
-        order[i] = i;
-        mirrored[i] = (uint8_t)facs_loader_variant(seed, epoch, i, &augmentation).flip;
-    }
-    shuffle(seed, epoch, order, count);
-}
-
 facs_status facs_loader_start(facs_loader *l, uint32_t epoch, const int64_t *indices,
                               int64_t count, int mirror)
 {
@@ -208,7 +193,8 @@ facs_status facs_loader_start(facs_loader *l, uint32_t epoch, const int64_t *ind
     pthread_mutex_lock(&l->lock);
     drain(l);
     for (int64_t i = 0; i < count; i++) l->order[i] = indices ? indices[i] : i;
-    if (l->options.shuffle) shuffle(l->options.seed, epoch, l->order, count);
+    if (l->options.shuffle) facs_loader_shuffle(l->options.seed, epoch, l->order, count);
+    facs_loader_number_copies(l->copies, l->seen, l->table.count, l->order, count);
     l->total = count;
     l->batches = (count - 1) / l->options.batch + 1;
     l->handed = l->filling = l->position = l->consumed = 0;

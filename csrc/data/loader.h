@@ -5,10 +5,10 @@
 
 /* Samples to batches: worker threads read, vary and pack images into a fixed ring of
  * batches, which one consumer takes in order. The order depends on (seed, epoch), a
- * sample's variation on (seed, epoch, sample) alone, so batches do not depend on the number
- * of workers. The batches of a pass differ in size by at most one image, so that no BatchNorm
- * sees a remainder of one. Workers do not follow into a forked process: there start and next
- * give FACS_E_UNSUPPORTED, and free releases the memory. */
+ * sample's variation on (seed, epoch, sample) and how often the pass had it before, so batches
+ * do not depend on the number of workers. The batches of a pass differ in size by at most one
+ * image, so that no BatchNorm sees a remainder of one. Workers do not follow into a forked
+ * process: there start and next give FACS_E_UNSUPPORTED, and free releases the memory. */
 
 /* Borrowed for the life of the loader. Either paths or images. */
 typedef struct facs_sample_table {
@@ -56,13 +56,15 @@ facs_status facs_loader_create(facs_loader **loader, const facs_sample_table *ta
 /* Stops and joins the workers, also in mid-pass. */
 void facs_loader_free(facs_loader *loader);
 
-/* What a shuffled pass over all of `count` rows draws at a probability of flips: their order,
- * and per row whether it is mirrored. */
-void facs_loader_draw(uint64_t seed, uint32_t epoch, double flip, int64_t count, int64_t *order,
-                      uint8_t *mirrored);
+/* What a shuffled pass over `rows` (NULL: all) of a table draws at a probability of flips:
+ * their order, and whether the image at each place of it is mirrored. (count) each. */
+facs_status facs_loader_draw(uint64_t seed, uint32_t epoch, double flip, int64_t table_count,
+                             const int64_t *rows, int64_t count, int64_t *order,
+                             uint8_t *mirrored) FACS_MUST_USE;
 
-/* Begins a pass over the rows in `indices` (NULL: all), ending one that is under way.
- * FACS_E_ARG names an index outside the table.
+/* Begins a pass over the rows in `indices` (NULL: all), ending one that is under way. A row
+ * may be there several times, in all no more than the table has. FACS_E_ARG names an index
+ * outside the table.
  * `mirror` turns every image left to right, whatever the augmentation draws. */
 facs_status facs_loader_start(facs_loader *loader, uint32_t epoch, const int64_t *indices,
                               int64_t count, int mirror) FACS_MUST_USE;

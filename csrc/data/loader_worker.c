@@ -10,7 +10,7 @@
 /* One image of one batch. */
 typedef struct job {
     facs_slot *slot;
-    int64_t position, row;
+    int64_t position, row, copy;
     uint32_t epoch;
     int mirror;
 } job;
@@ -98,8 +98,8 @@ static facs_status vary(facs_loader *l, const job *j, const facs_image *image,
                         facs_image_scratch *scratch)
 {
     const int size = l->options.size;
-    facs_augmentation_draw draw =
-        facs_loader_variant(l->options.seed, j->epoch, j->row, &l->options.augmentation);
+    facs_augmentation_draw draw = facs_loader_variant(
+        l->options.seed, j->epoch, l->table.count, j->row, j->copy, &l->options.augmentation);
     if (j->mirror) draw.flip = !draw.flip;
     return facs_image_augment(j->slot->pixels + j->position * 3 * size * size, image, size,
                               &draw, scratch);
@@ -148,6 +148,7 @@ static int take(facs_loader *l, job *j)
     *j = (job){.slot = &l->slots[l->filling % l->options.slots],
                .position = l->position,
                .row = l->order[l->handed],
+               .copy = l->copies[l->handed],
                .epoch = l->epoch,
                .mirror = l->mirror};
     l->handed++;

@@ -2,29 +2,8 @@
 
 #include "core/memory.h"
 #include "core/system_memory.h"
-#include "data/loader.h"
 
-/* What a cache of activations is filled and read by, beside the passes of Network. */
-
-static PyObject *draw_epoch(PyObject *module, PyObject *args)
-{
-    unsigned long long seed;
-    unsigned epoch;
-    long long count;
-    double flip;
-    facs_py_array order = {0}, mirrored = {0};
-
-    (void)module;
-    if (!PyArg_ParseTuple(args, "KILd", &seed, &epoch, &count, &flip)) return NULL;
-    const int64_t shape[1] = {count};
-    if (facs_py_array_new(&order, FACS_PY_INT64, 1, shape) < 0) return NULL;
-    if (facs_py_array_new(&mirrored, FACS_PY_BOOL, 1, shape) < 0) {
-        facs_py_array_release(&order);
-        return NULL;
-    }
-    FACS_PY_UNLOCKED(facs_loader_draw(seed, epoch, flip, count, order.data, mirrored.data));
-    return Py_BuildValue("(NN)", facs_py_array_detach(&order), facs_py_array_detach(&mirrored));
-}
+/* What a cache of activations is read by, beside the passes of Network. */
 
 static PyObject *available_memory(PyObject *module, PyObject *unused)
 {
@@ -60,8 +39,6 @@ static PyObject *expect_rows(PyObject *module, PyObject *args)
 }
 
 static PyMethodDef functions[] = {
-    {"draw_epoch", draw_epoch, METH_VARARGS,
-     "draw_epoch(seed, epoch, count, flip) -> (order, mirrored): what a Loader draws."},
     {"available_memory", available_memory, METH_NOARGS, "Bytes this process could still fill."},
     {"expect_rows", expect_rows, METH_VARARGS,
      "expect_rows(values, rows): let the system read ahead rows of a mapped file."},

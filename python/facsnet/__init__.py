@@ -33,6 +33,7 @@ from facsnet.pretrained import pretrained, pretrained_table
 from facsnet.protocol import cross_validate
 from facsnet.report import Report
 from facsnet.samples import DISFA_FOLDS, Sample, Samples
+from facsnet.sampling import Sampling
 from facsnet.stages import Augmentation, Optimiser, Schedule, Stage, two_stage
 from facsnet.training import Trainer
 from facsnet.yunet import YuNet
@@ -58,6 +59,7 @@ __all__ = [
     "Report",
     "Sample",
     "Samples",
+    "Sampling",
     "Schedule",
     "Stage",
     "Trainer",

@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 _Floats = NDArray[np.float32]
 _Pixels = NDArray[np.uint8]
 _Bits = NDArray[np.uint16]  # of bfloat16
-_LossRow = tuple[str, float, float, bool, ArrayLike | None, ArrayLike | None]
+_LossRow = tuple[
+    str, float, float, bool, ArrayLike | None, ArrayLike | None, tuple[float, float, float, float, float, bool]
+]
 _OptimiserRow = tuple[str, float, float, float, float, bool, float, float]
 _ScheduleRow = tuple[str, float, float, float, float]
 
@@ -111,7 +113,12 @@ def metric_cooccurrence(target: ArrayLike, /) -> tuple[NDArray[np.int64], NDArra
 
 # Caches of activations.
 
-def draw_epoch(seed: int, epoch: int, count: int, flip: float, /) -> tuple[NDArray[np.int64], NDArray[np.bool_]]: ...
+def draw_sample(
+    labels: ArrayLike, groups: ArrayLike | None, every: int, per_group: int, balanced: bool, seed: int, epoch: int, /
+) -> tuple[NDArray[np.int64], int]: ...
+def draw_epoch(
+    seed: int, epoch: int, table_count: int, flip: float, rows: ArrayLike | None, /
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]: ...
 def available_memory() -> int: ...
 def expect_rows(values: NDArray[np.generic], rows: ArrayLike, /) -> None: ...
 

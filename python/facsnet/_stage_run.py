@@ -24,14 +24,21 @@ from facsnet.stages import Stage
 if TYPE_CHECKING:
     from facsnet.training import Trainer
 
-__all__ = ["Kept", "StageRun", "block_rates", "check_boundary", "scored_labels", "steps_of"]
+__all__ = ["Kept", "StageRun", "block_rates", "check_boundary", "drawn_count", "scored_labels", "steps_of"]
 
 FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
 
 
 def steps_of(count: int, batch_size: int) -> int:
     """Batches of an epoch; they differ by at most one sample."""
     return -(-count // batch_size)
+
+
+def drawn_count(stage: Stage, train: Samples) -> int:
+    """Samples of an epoch of the stage."""
+    rows = stage.sampling.drawer(train, seed=0)(0)
+    return len(train) if rows is None else len(rows)
 
 
 def scored_labels(monitor: str, valid: Samples) -> npt.NDArray[np.bool_]:
@@ -78,7 +85,7 @@ class _Batch:
     x: npt.NDArray[Any]
     target: FloatArray
     mask: FloatArray
-    rows: npt.NDArray[np.int64] | None = None
+    rows: IntArray | None = None
 
 
 @dataclass
@@ -106,8 +113,8 @@ class _ImageBatches:
         if run.block == "head" and not run.stage.augmentation.is_fixed:
             run.note("the frozen backbone runs in every epoch, for images that random crops, angles or light vary")
 
-    def epoch(self, epoch: int) -> Iterator[_Batch]:
-        self.loader.start(epoch)
+    def epoch(self, epoch: int, rows: IntArray | None) -> Iterator[_Batch]:
+        self.loader.start(epoch, rows)
         for pixels, target, mask, _ in self.loader:
             yield _Batch(pixels, target, mask)
 
@@ -146,15 +153,15 @@ class _CachedBatches:
             f"{byte_text(self.cache.bytes)} of {self.cache.dtype} {self.cache.place}"
         )
 
-    def epoch(self, epoch: int) -> Iterator[_Batch]:
-        order, mirrored = _core.draw_epoch(self.seed, epoch, self.count, self.flip)
+    def epoch(self, epoch: int, rows: IntArray | None) -> Iterator[_Batch]:
+        order, mirrored = _core.draw_epoch(self.seed, epoch, self.count, self.flip, rows)
         batches = np.array_split(order, self.steps)
-        rows = [images + self.stride * mirrored[images] for images in batches]
-        self.cache.expect(rows[0])
+        places = np.array_split(order + self.stride * mirrored, self.steps)
+        self.cache.expect(places[0])
         for i, images in enumerate(batches):
             if i + 1 < self.steps:
-                self.cache.expect(rows[i + 1])
-            yield _Batch(self.cache.values, self.labels[images], self.mask[images], rows[i])
+                self.cache.expect(places[i + 1])
+            yield _Batch(self.cache.values, self.labels[images], self.mask[images], places[i])
 
 
 class StageRun:
@@ -180,7 +187,8 @@ class StageRun:
             stage.cache == "auto" and self.block == "head" and stage.augmentation.is_fixed
         )
         self.loss = resolve(stage.loss if stage.loss is not None else trainer.loss).fitted(train.labels)
-        self.steps = steps_of(len(train), trainer.batch_size)
+        self.rows = stage.sampling.drawer(train, seed=trainer.seed)
+        self.steps = steps_of(drawn_count(stage, train), trainer.batch_size)
         self.kept = kept
         self.best: Kept | None = None
         self.best_score = -math.inf
@@ -277,7 +285,7 @@ class StageRun:
         loading = 0.0
         title = f"{self.stage.name} {epoch + 1}/{self.stage.epochs}"
         with progress_bar(self.steps, title, self.trainer.progress) as bar:
-            for i, batch in enumerate(self.batches.epoch(epoch)):
+            for i, batch in enumerate(self.batches.epoch(epoch, self.rows(epoch))):
                 self.interrupts.check()
                 loading += time.perf_counter() - waited
                 # the rate of the step's middle: a rise from 0 does not waste the first step

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facsnet import FormatError, about
+from facsnet import FormatError, about, losses
 from facsnet._cli_experiment import add_experiment
 from facsnet._cli_faces import add_face_options, add_frames, align_samples, face_source
 from facsnet._files import write_text
@@ -24,6 +24,7 @@ from facsnet.losses import Loss
 from facsnet.network import DTYPES, Network
 from facsnet.report import Report
 from facsnet.samples import Samples
+from facsnet.sampling import Sampling
 from facsnet.stages import Augmentation, Optimiser, Schedule, Stage, two_stage, usual_warmup
 
 if TYPE_CHECKING:
@@ -112,8 +113,8 @@ def _add_network(group: Group) -> None:
     )
     group.add_argument("--width", type=float, help="multiplies the backbone's channels (None: that of the weights)")
     group.add_argument("--input-size", type=int, default=224)
-    group.add_argument("--loss", default="bce", choices=["bce", "weighted_bce", "lsep", "pr"])
-    group.add_argument("--bce-weight", type=float, help="how much bce is added to pr")
+    group.add_argument("--loss", default="bce", choices=losses.NAMES)
+    group.add_argument("--bce-weight", type=float, help="how much bce is added to pr, soft_f1 or tversky")
 
 
 def _add_stages(group: Group) -> None:
@@ -138,6 +139,13 @@ def _add_stages(group: Group) -> None:
         "--warmup", type=float, help="epochs over which the fine-tuning rate rises (None: a tenth of them, at most 1)"
     )
     group.add_argument("--patience", type=int)
+    group.add_argument(
+        "--every", type=int, default=1, help="of so many consecutive frames of a subject an epoch has one"
+    )
+    group.add_argument("--per-subject", type=int, help="most samples of a subject in an epoch")
+    group.add_argument(
+        "--balanced", action="store_true", help="draw every label's positives, and samples without any, equally often"
+    )
     group.add_argument(
         "--cache", default="auto", choices=["auto", "boundary", "none"],
         help="fine-tuning: 'boundary' runs the blocks below --unfreeze once per image and keeps their activations, "
@@ -340,6 +348,7 @@ def _stages(options: argparse.Namespace) -> Sequence[Stage]:
         patience=options.patience,
         cache=options.cache,
         cache_dtype=options.cache_dtype,
+        sampling=Sampling(every=options.every, per_subject=options.per_subject, balanced=options.balanced),
     )
 
 

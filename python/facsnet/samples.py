@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from facsnet import _table
 from facsnet._splits import DISFA_FOLDS, Splits, check_disjoint
+from facsnet.sampling import Sampling
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -393,6 +394,17 @@ class Samples(Splits):
             recipe=recipe,
             subject_order=self._subject_order,
         )
+
+    def draw(self, sampling: Sampling, *, seed: int = 0, epoch: int = 0) -> Samples:
+        """The samples that an epoch draws, once and for all: to keep fewer images and smaller caches.
+
+        Raises
+        ------
+        ValueError
+            ``per_subject`` is set and subjects are not known.
+        """
+        rows = sampling.drawer(self, seed=seed)(epoch)
+        return self if rows is None else self._take(rows)
 
     def labels_with(self, *, min_positives: int) -> list[str]:
         """Names of the labels with at least so many positives."""

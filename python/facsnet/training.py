@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from facsnet._cache import byte_count
 from facsnet._interrupts import Interrupts
-from facsnet._stage_run import Kept, StageRun, block_rates, check_boundary, scored_labels, steps_of
+from facsnet._stage_run import Kept, StageRun, block_rates, check_boundary, drawn_count, scored_labels, steps_of
 from facsnet.history import History
 from facsnet.losses import Loss, resolve
 from facsnet.network import Network
@@ -27,7 +27,7 @@ class Trainer:
     ----------
     network : Network
     loss : str or Loss
-        ``"bce"``, ``"weighted_bce"``, ``"lsep"``, ``"pr"`` (with 0.1 bce), or a `Loss`.
+        One of `losses.NAMES` (``"pr"`` comes with 0.1 bce), or a `Loss`.
     stages : sequence of Stage
         Default `two_stage`.
     batch_size : int
@@ -145,21 +145,24 @@ class Trainer:
                 )
         if self.batch_size > len(train):
             raise ValueError(f"batch_size is {self.batch_size}, but there are only {len(train)} training samples")
-        self._check_batches(len(train))
+        for stage in self.stages:
+            if stage.epochs:
+                self._check_batches(stage, drawn_count(stage, train))
         self._check_scores(valid)
         if valid is not None:
             check_disjoint(train, valid)
 
-    def _check_batches(self, count: int) -> None:
+    def _check_batches(self, stage: Stage, count: int) -> None:
         """BatchNorm of a single sample is a constant, so nothing would be learned through it."""
-        if count // steps_of(count, self.batch_size) >= 2:
-            return
-        for stage in self.stages:
-            if stage.epochs and stage.statistics == "batch":
-                raise ValueError(
-                    f"batch_size is {self.batch_size}: of {count} training samples a batch has only one, which has no "
-                    f"statistics; stage {stage.name!r} wants more, or statistics='stored'"
-                )
+        if self.batch_size > count:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, but the sampling of stage {stage.name!r} draws only {count} samples"
+            )
+        if stage.statistics == "batch" and count // steps_of(count, self.batch_size) < 2:
+            raise ValueError(
+                f"batch_size is {self.batch_size}: of {count} training samples a batch has only one, which has no "
+                f"statistics; stage {stage.name!r} wants more, or statistics='stored'"
+            )
 
     def _check_scores(self, valid: Samples | None) -> None:
         chosen = valid is not None and (self.monitor == "loss" or bool(scored_labels(self.monitor, valid).any()))

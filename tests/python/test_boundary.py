@@ -69,6 +69,7 @@ def scores(history: fn.History) -> list[dict[str, object]]:
         ("mobilenet_v1", {"augmentation": fn.Augmentation.none(), "statistics": "stored"}),
         ("mobilenet_v1", {"augmentation": fn.Augmentation(flip=1.0)}),
         ("mobilenet_v1", {"unfreeze": "head"}),
+        ("mobilenet_v1", {"sampling": fn.Sampling(every=2, balanced=True)}),
         ("mobilenet_v1", {"unfreeze": "block1", "optimiser": fn.Optimiser("adamw", average_decay=0.9, clip_norm=0.1)}),
         ("mobilenet_v2", {"unfreeze": "block14", "schedule": fn.Schedule("plateau", warmup=1)}),
         ("densenet121", {"unfreeze": "denseblock4", "patience": 2}),
@@ -198,15 +199,19 @@ def test_an_epoch_is_drawn_as_the_loader_draws_it(faces: tuple[fn.Samples, fn.Sa
     train = faces[0]
     loader = make_loader(train, network(), batch=20, seed=9, augmentation=fn.Augmentation(flip=0.3))
     for epoch in range(2):
-        order, mirrored = _core.draw_epoch(9, epoch, len(train), 0.3)
-        loader.start(epoch)
+        rows = None if epoch == 0 else np.arange(len(train)) % 7
+        order, mirrored = _core.draw_epoch(9, epoch, len(train), 0.3, rows)
+        loader.start(epoch, rows)
         batches = list(loader)
         assert (np.concatenate([index for *_, index in batches]) == order).all()
         parts = np.array_split(order, len(batches))
         assert [len(part) for part in parts] == [len(index) for *_, index in batches]
-        for pixels, _, _, index in batches:
-            for image, i in zip(pixels, index, strict=True):
-                assert (image == (train.images[i][:, ::-1] if mirrored[i] else train.images[i])).all()
+        sides = np.array_split(mirrored, len(batches))
+        for (pixels, _, _, index), side in zip(batches, sides, strict=True):
+            for image, i, is_mirrored in zip(pixels, index, side, strict=True):
+                assert (image == (train.images[i][:, ::-1] if is_mirrored else train.images[i])).all()
+        copies = mirrored[order == 3]
+        assert len(copies) == 1 or 0 < copies.sum() < len(copies), "copies are mirrored each on its own"
 
 
 def test_byte_counts() -> None:

@@ -27,7 +27,9 @@ def train(table: Path, out: Path, *more: str) -> int:
 def run(face_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run."""
     out = tmp_path_factory.mktemp("runs") / "run"
-    assert train(face_folder / "labels.csv", out, "--test", "0.3", "--block-rates", "stem=0,block1=0.5") == 0
+    loss, drawn = ("--loss", "soft_f1", "--bce-weight", "0.1"), ("--per-subject", "8", "--balanced")
+    rates = ("--block-rates", "stem=0,block1=0.5")
+    assert train(face_folder / "labels.csv", out, "--test", "0.3", *rates, *loss, *drawn) == 0
     return out
 
 
@@ -48,6 +50,8 @@ def test_a_run(run: Path, face_folder: Path, tmp_path: Path, capsys: pytest.Capt
     detector = fn.AUClassifier.load(run / "model.safetensors")
     assert detector.width == detector.network.config.width == 0.25
     assert detector.stages[1].block_rates == {"stem": 0.0, "block1": 0.5}
+    assert detector.loss == fn.Loss("soft_f1", bce_weight=0.1)
+    assert {stage.sampling for stage in detector.stages} == {fn.Sampling(per_subject=8, balanced=True)}
     assert train(face_folder / "labels.csv", run) == 1
     assert "holds a run already" in capsys.readouterr().err
     assert main(["train", str(tmp_path / "none.csv"), "--out", str(tmp_path / "x")]) == 1

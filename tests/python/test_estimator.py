@@ -126,7 +126,7 @@ def test_a_failed_fit_changes_nothing(
 
 
 EVERY_STAGE = [
-    fn.Stage("head", 1, 1e-3, loss="bce", patience=4),
+    fn.Stage("head", 1, 1e-3, loss=fn.Loss("asl", margin=0.1), patience=4),
     fn.Stage(
         "top",
         2,
@@ -140,6 +140,7 @@ EVERY_STAGE = [
         {"block12": 0.5},
         cache="none",
         cache_dtype="float32",
+        sampling=fn.Sampling(per_subject=30, balanced=True),
     ),
 ]
 
