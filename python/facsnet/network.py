@@ -176,7 +176,7 @@ class Network:
 
     @property
     def instruction_set(self) -> str:
-        """Rung of the kernels in use: ref, generic, blas, avx2, avx512; in bfloat16 also avx512_bf16."""
+        """Rung of the kernels in use: ref, generic, blas, avx2, avx512; in bfloat16 also avx512_bf16, amx."""
         return self._core.instruction_set
 
     @property

@@ -19,7 +19,7 @@ from facsnet.datasets import synthetic_faces
 
 LABELS = ("AU04", "AU25")
 DEMO = Path(fn.__file__).parent / "models" / "mobilenet_v1_0.25_synthetic.safetensors"
-RUNGS = ["ref", "generic", "blas", "avx2", "avx512", "avx512_bf16"]
+RUNGS = ["ref", "generic", "blas", "avx2", "avx512", "avx512_bf16", "amx"]
 NAMES = ["mobilenet_v1", "mobilenet_v2", "densenet121", "vgg19_bn"]
 SMALL = {"labels": LABELS, "width": 0.25, "input_size": 64, "seed": 1}
 
