@@ -10,6 +10,7 @@ FACS_COVERAGE  1: gcov counters
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import platform
@@ -43,7 +44,11 @@ UNITS = {
     "isa_avx512.c": AVX512,
     "isa_avx512_bfloat16.c": AVX512,
     "isa_avx512_bf16.c": [*AVX512, "-mavx512bf16"],
+    "isa_amx_bfloat16.c": [*AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
 }
+
+# Units that compile to nothing where the compiler does not know their flags.
+OPTIONAL_UNITS = {"isa_amx_bfloat16.c"}
 
 # Instrumented code sets off the compiler's flow analysis where plain code does not.
 SANITIZE = [
@@ -78,7 +83,15 @@ def unit_flags(source: str | Path) -> list[str]:
     """Flags a source file gets beside the baseline."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return []
-    return UNITS.get(Path(source).name, [])
+    name = Path(source).name
+    flags = UNITS.get(name, [])
+    return [] if name in OPTIONAL_UNITS and not _compiler_takes(tuple(flags)) else flags
+
+
+@functools.cache
+def _compiler_takes(flags: tuple[str, ...]) -> bool:
+    command = [*shlex.split(os.environ.get("CC", "cc")), *flags, "-E", "-x", "c", os.devnull]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def extra_flags() -> list[str]:

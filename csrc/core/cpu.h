@@ -7,6 +7,9 @@ typedef struct facs_cpu {
     int avx512; /* AVX-512 F, BW, DQ, VL */
     /* AVX512_BF16 that is faster than float32; on Intel's it has half the rate. */
     int avx512_bf16;
+    /* AMX tiles of bfloat16, with AVX512_BF16; the operating system lets this process use them.
+     */
+    int amx_bf16;
     int neon;
 } facs_cpu;
 

@@ -93,9 +93,10 @@ typedef struct facs_kernels {
 extern const facs_kernels facs_kernels_ref, facs_kernels_blas, facs_kernels_generic,
     facs_kernels_avx2, facs_kernels_avx512;
 /* The same for tensors of bfloat16 (data points to uint16_t); vectors, weights and sums stay
- * facs_real. The last multiplies bfloat16, the others compute in float. */
+ * facs_real. The last two multiply bfloat16, the others compute in float. A table without a
+ * name was not compiled. */
 extern const facs_kernels facs_kernels_generic_bfloat16, facs_kernels_avx2_bfloat16,
-    facs_kernels_avx512_bfloat16, facs_kernels_avx512_pairs_bfloat16;
+    facs_kernels_avx512_bfloat16, facs_kernels_avx512_pairs_bfloat16, facs_kernels_amx_bfloat16;
 
 /* Fills *kernels with the best this machine has, no higher than the rung named limit
  * (NULL or "": no limit). Returns 0 when no rung has that name. */

@@ -34,10 +34,21 @@ static int usable_rungs(const facs_kernels *rungs[RUNGS])
     return count;
 }
 
-/* The highest rung is one of bfloat16 alone; floats have the one below. */
+/* The processor's, where the compiler knew it. */
+static int has_amx(void)
+{
+#if defined(__x86_64__) && !defined(FACS_DOUBLE)
+    return facs_kernels_amx_bfloat16.name && facs_cpu_detect().amx_bf16;
+#else
+    return 0;
+#endif
+}
+
+/* The highest rungs are of bfloat16 alone; floats have the one below. */
 static const char *limit_of_floats(const char *limit)
 {
     if (!limit || !*limit) return NULL;
+    if (strcmp(limit, "amx") == 0 && has_amx()) return "avx512";
     return strcmp(limit, "avx512_bf16") == 0 && facs_cpu_detect().avx512_bf16 ? "avx512"
                                                                               : limit;
 }
@@ -68,6 +79,7 @@ static int usable_bfloat16(const facs_kernels *rungs[RUNGS])
     if (cpu.avx2) rungs[count++] = &facs_kernels_avx2_bfloat16;
     if (cpu.avx512) rungs[count++] = &facs_kernels_avx512_bfloat16;
     if (cpu.avx512_bf16) rungs[count++] = &facs_kernels_avx512_pairs_bfloat16;
+    if (has_amx()) rungs[count++] = &facs_kernels_amx_bfloat16;
 #    endif
     return count;
 }

@@ -189,6 +189,11 @@ static void backward_dense(const facs_call *call, const facs_correction *correct
     const facs_tensor *x = &call->x[0], *dx = call->dx[0].data ? &call->dx[0] : NULL;
     const state s = divide_state(k, call->node, call->mode, call->state);
 
+    if (call->gradient[FACS_SLOT_WEIGHT] && (dx || (norm && norm->sum))) {
+        k->conv_bwd(&call->context, g, dx, call->gradient[FACS_SLOT_WEIGHT], x, norm, &call->dy,
+                    correction, s.packed_bwd, call->accumulate[0]);
+        return;
+    }
     if (dx || (norm && norm->sum)) {
         k->conv_bwd_x(&call->context, g, dx, x, norm, &call->dy, correction, s.packed_bwd,
                       call->accumulate[0]);

@@ -3,6 +3,7 @@
 #define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
 #define NPY_TARGET_VERSION    NPY_1_25_API_VERSION
 #include <numpy/arrayobject.h>
+#include <stdint.h>
 
 #include <math.h>
 #include <string.h>
@@ -119,9 +120,23 @@ int facs_py_images_from(facs_py_array *array, PyObject *object, const char *argu
     return status;
 }
 
+/* Without a branch for each, so that the compiler makes vectors of it. */
+static int are_finite(const float *values, int64_t count)
+{
+    uint32_t found = 0;
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, values + i, sizeof bits);
+        found |= (bits & 0x7f800000) == 0x7f800000;
+    }
+    return !found;
+}
+
 static int64_t first_not_finite(const float *values, int64_t count)
 {
+    enum { RUN = 4096 };
     int64_t i = 0;
+    while (i + RUN <= count && are_finite(values + i, RUN)) i += RUN;
     while (i < count && isfinite(values[i])) i++;
     return i;
 }

@@ -62,7 +62,7 @@ class Network:
     dtype : {"float32", "bfloat16"}
         What activations and their gradients are kept as up to the pooled features; with
         ``"bfloat16"`` they take half the memory, and products are of bfloat16 where the processor
-        has them faster than float32 (AVX512_BF16 of AMD), else of float32. Weights, the optimiser,
+        has them faster than float32 (AMX, AVX512_BF16 of AMD), else of float32. Weights, the optimiser,
         sums over a batch, the head and the loss are float32 either way. It belongs to the process,
         like `threads`, and is not part of a saved model. The dropout inside VGG's ``classifier`` head
         is not there in bfloat16: running that network is a NotImplementedError.
@@ -176,7 +176,7 @@ class Network:
 
     @property
     def instruction_set(self) -> str:
-        """Rung of the kernels in use: ref, generic, blas, avx2, avx512; in bfloat16 also avx512_bf16."""
+        """Rung of the kernels in use: ref, generic, blas, avx2, avx512; in bfloat16 also avx512_bf16, amx."""
         return self._core.instruction_set
 
     @property

@@ -140,10 +140,12 @@ static inline void release(held *h, facs_tensor *out)
 /* Rung i of those that are checked; 0 past the last. */
 static inline int checked_rung(facs_kernels *k, int i)
 {
-    static const char *const narrow[] = {"generic", "avx2", "avx512", "avx512_bf16"};
+    static const char *const narrow[] = {"generic", "avx2", "avx512", "avx512_bf16", "amx"};
+    enum { NARROW = sizeof narrow / sizeof *narrow };
     if (!narrow_samples)
         return facs_kernels_rung(i) && facs_kernels_select(k, facs_kernels_rung(i));
-    return i < 4 && facs_kernels_select_bfloat16(k, narrow[i]) && !strcmp(k->name, narrow[i]);
+    return i < NARROW && facs_kernels_select_bfloat16(k, narrow[i]) &&
+           !strcmp(k->name, narrow[i]);
 }
 
 enum { SCRATCH_GUARD = 64 };

@@ -202,9 +202,12 @@ static void backward(const facs_kernels *k, int threads, const conv_case *c, fac
     if (c->depthwise)
         k->dwconv_bwd(&ctx, &c->g, target, dw, &x.t, norm, &dy_held.t, correction,
                       packed.t.data, c->accumulate);
+    else if (dw && dx)
+        k->conv_bwd(&ctx, &c->g, target, dw, &x.t, norm, &dy_held.t, correction, packed.t.data,
+                    c->accumulate);
     else if (dw)
         k->conv_bwd_w(&ctx, &c->g, dw, &x.t, norm, &dy_held.t, correction);
-    if (!c->depthwise && (dx || sum))
+    else if (dx || sum)
         k->conv_bwd_x(&ctx, &c->g, target, &x.t, norm, &dy_held.t, correction, packed.t.data,
                       c->accumulate);
     release(&x, NULL);
@@ -245,6 +248,34 @@ static void run_bwd_w(const facs_kernels *k, int threads, const void *data, facs
 static void run_bwd_sums(const facs_kernels *k, int threads, const void *data, facs_tensor *out)
 {
     backward(k, threads, data, NULL, NULL, out->data, out->data + out->stride);
+}
+
+/* Both gradients at once, of which one is looked at. */
+static void run_both(const facs_kernels *k, int threads, const conv_case *c, facs_tensor *dx,
+                     float *dw, float *sums, int64_t stride)
+{
+    sample input = sample_create(c->dy.t.n, c->g.h, c->g.w, c->g.ci, 6);
+    sample weights = sample_create(1, 1, c->g.kh * c->g.kw * c->g.ci, c->g.co, 0);
+    backward(k, threads, c, dx ? dx : &input.t, dw ? dw : weights.t.data, sums,
+             sums ? sums + stride : NULL);
+    free(input.block);
+    free(weights.block);
+}
+
+static void run_both_x(const facs_kernels *k, int threads, const void *data, facs_tensor *out)
+{
+    run_both(k, threads, data, out, NULL, NULL, 0);
+}
+
+static void run_both_w(const facs_kernels *k, int threads, const void *data, facs_tensor *out)
+{
+    run_both(k, threads, data, NULL, out->data, NULL, 0);
+}
+
+static void run_both_sums(const facs_kernels *k, int threads, const void *data,
+                          facs_tensor *out)
+{
+    run_both(k, threads, data, NULL, NULL, out->data, out->stride);
 }
 
 /* Rounding of a sum of count terms in any order grows like the root of their number. */
@@ -313,8 +344,13 @@ static void check_case(facs_rng *rng, const facs_conv *g, int64_t n)
         check_rungs(name, run_fwd, &c, &m, &y, ulps_of(depth));
         check_rungs(name, run_bwd_x, &c, &m, &dx, ulps_of(reached) + 4);
         check_rungs(name, run_bwd_w, &c, &m, &dw, ulps_of(pixels) + 4);
+        if (c.depthwise || g->kh > 1) continue;
+        check_rungs(name, run_both_x, &c, &m, &dx, ulps_of(reached) + 4);
+        check_rungs(name, run_both_w, &c, &m, &dw, ulps_of(pixels) + 4);
     }
     c.fused = m.fused = 1;
+    if (!c.depthwise && g->kh == 1)
+        check_rungs(name, run_both_sums, &c, &m, &sums, ulps_of(reached) + ulps_of(inner));
     check_rungs(name, run_bwd_sums, &c, &m, &sums, ulps_of(reached) + ulps_of(inner));
     check_moments(&c, name);
     free(sums.block);

@@ -294,6 +294,14 @@ static void bwd_w(const facs_context *ctx, const facs_conv *g, float *dw, const 
     if (p.runs > 1) facs_parallel(ctx->threads, ceil_divide(count, SUMS), sum_task, &p);
 }
 
+static void bwd(const facs_context *ctx, const facs_conv *g, const facs_tensor *dx, float *dw,
+                const facs_tensor *x, const facs_norm *norm, const facs_tensor *dy,
+                const facs_correction *correction, const float *packed, int accumulate)
+{
+    bwd_x(ctx, g, dx, x, norm, dy, correction, packed, accumulate);
+    bwd_w(ctx, g, dw, x, norm, dy, NULL);
+}
+
 static size_t fwd_scratch(const facs_conv *g, int64_t n, int threads)
 {
     const facs_tensor x = {NULL, n, g->h, g->w, g->ci, g->ci};
@@ -331,6 +339,7 @@ const facs_kernels facs_kernels_blas = {
     .conv_fwd = fwd,
     .conv_bwd_x = bwd_x,
     .conv_bwd_w = bwd_w,
+    .conv_bwd = bwd,
 };
 
 #endif

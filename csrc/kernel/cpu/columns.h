@@ -3,9 +3,9 @@
 
 #include "kernel/cpu/operand.h"
 
-/* The matrix that turns a convolution into a matrix product: one row per point of a grid
- * over each image, holding the pixels its taps read, zeros where they fall outside. Point
- * q and tap j read source line q step + base + j direction. Forward: the grid is the
+/* The matrix that turns a convolution into a matrix product: one row of factors per point
+ * of a grid over each image, holding the pixels its taps read, zeros where they fall outside.
+ * Point q and tap j read source line q step + base + j direction. Forward: the grid is the
  * output. Backward: the input gradient falls into stride x stride grids, each with taps
  * of its own, which read dy backwards. */
 typedef struct facs_columns {
@@ -63,26 +63,26 @@ static inline facs_columns facs_columns_backward(const facs_conv *g, const facs_
                           facs_columns_taps(g, kx, g->kw)};
 }
 
-static inline void facs_columns_clear(float *out, int64_t count)
+static inline void facs_columns_clear(factor *out, int64_t count)
 {
     for (int64_t i = 0; i < count; i++) out[i] = 0;
 }
 
 /* One line of taps of a row: taps_x pixels from the line that begins at pixel `line`. */
-static inline void facs_columns_line(const facs_columns *m, float *out, int64_t line, int qx)
+static inline void facs_columns_line(const facs_columns *m, factor *out, int64_t line, int qx)
 {
     const facs_tensor *t = m->source.t;
     const int first = qx * m->step + m->base_x, last = first + (m->taps_x - 1) * m->direction;
 
-    if (facs_operand_is_ready(&m->source) && m->direction > 0 && t->stride == t->c &&
+    if (facs_operand_is_factors(&m->source) && m->direction > 0 && t->stride == t->c &&
         first >= 0 && last < t->w) {
-        facs_operand_copy(&m->source, out, 0, line + first, 1, 0, m->taps_x * t->c);
+        facs_operand_factors(&m->source, out, 0, line + first, 1, 0, m->taps_x * t->c);
         return;
     }
     for (int j = 0; j < m->taps_x; j++, out += t->c) {
         const int x = first + j * m->direction;
         if (x >= 0 && x < t->w)
-            facs_operand_copy(&m->source, out, 0, line + x, 1, 0, t->c);
+            facs_operand_factors(&m->source, out, 0, line + x, 1, 0, t->c);
         else
             facs_columns_clear(out, t->c);
     }
@@ -111,7 +111,7 @@ static inline void facs_columns_step(const facs_columns *m, facs_point *q)
 }
 
 /* Writes the row of a point to out: facs_columns_depth numbers. */
-static inline void facs_columns_row(const facs_columns *m, float *out, facs_point q)
+static inline void facs_columns_row(const facs_columns *m, factor *out, facs_point q)
 {
     const facs_tensor *t = m->source.t;
     const int64_t width = (int64_t)m->taps_x * t->c;
@@ -126,11 +126,11 @@ static inline void facs_columns_row(const facs_columns *m, float *out, facs_poin
 }
 
 /* Rows from `first` on, out_stride apart. */
-static inline void facs_columns_rows(const facs_columns *m, float *out, int64_t out_stride,
+static inline void facs_columns_rows(const facs_columns *m, factor *out, int64_t out_stride,
                                      int64_t first, int64_t rows)
 {
     if (facs_columns_direct(m)) {
-        facs_operand_copy(&m->source, out, out_stride, first, rows, 0, m->source.t->c);
+        facs_operand_factors(&m->source, out, out_stride, first, rows, 0, m->source.t->c);
         return;
     }
     facs_point q = facs_columns_point(m, first);
@@ -139,7 +139,7 @@ static inline void facs_columns_rows(const facs_columns *m, float *out, int64_t 
 }
 
 /* Numbers [first, first + count) of rows from `row` on, out_stride apart. */
-static inline void facs_columns_part(const facs_columns *m, float *out, int64_t out_stride,
+static inline void facs_columns_part(const facs_columns *m, factor *out, int64_t out_stride,
                                      int64_t row, int64_t rows, int64_t first, int64_t count)
 {
     const facs_tensor *t = m->source.t;
@@ -154,10 +154,10 @@ static inline void facs_columns_part(const facs_columns *m, float *out, int64_t 
         piece = t->c - channel < end - k ? t->c - channel : end - k;
         for (int64_t i = 0; i < rows; i++, facs_columns_step(m, &q)) {
             const int y = q.y * m->step + down, x = q.x * m->step + across;
-            float *to = out + i * out_stride;
+            factor *to = out + i * out_stride;
             if (y >= 0 && y < t->h && x >= 0 && x < t->w)
-                facs_operand_copy(&m->source, to, 0, (q.image * t->h + y) * t->w + x, 1,
-                                  channel, (int)piece);
+                facs_operand_factors(&m->source, to, 0, (q.image * t->h + y) * t->w + x, 1,
+                                     channel, (int)piece);
             else
                 facs_columns_clear(to, piece);
         }

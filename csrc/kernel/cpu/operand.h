@@ -23,6 +23,12 @@ static inline int facs_operand_is_ready(const facs_operand *o)
     return STORED_AS_FLOAT && facs_operand_is_plain(o);
 }
 
+/* Matrix products can. */
+static inline int facs_operand_is_factors(const facs_operand *o)
+{
+    return sizeof(stored) == sizeof(factor) && facs_operand_is_plain(o);
+}
+
 /* Channels from c on of a pixel, through a norm. */
 SIMD_INLINE simd norm_apply(const facs_norm *norm, simd x, int c, int lanes)
 {
@@ -46,9 +52,10 @@ SIMD_INLINE simd operand_vector(const facs_operand *o, int64_t pixel, int c, int
 enum { OPERAND_AHEAD = 4096 };
 
 /* A few pixels, so that what belongs to the channels is loaded once for all of them. kind: 0
- * plain, 1 norm, 2 correction; pixels and kind are constants where it is used. */
-SIMD_INLINE void operand_some(const facs_operand *o, float *out, int64_t out_stride,
-                              int64_t pixel, int c, int lanes, int pixels, int kind)
+ * plain, 1 norm, 2 correction; narrow: out holds what tensors do, else floats. Both and pixels
+ * are constants where it is used. */
+SIMD_INLINE void operand_some(const facs_operand *o, void *out, int64_t at, int64_t out_stride,
+                              int64_t pixel, int c, int lanes, int pixels, int kind, int narrow)
 {
     const facs_tensor *t = o->t, *y = kind == 2 ? o->correction->y : t;
     const stored *in = stored_of(t) + pixel * t->stride + c;
@@ -67,28 +74,37 @@ SIMD_INLINE void operand_some(const facs_operand *o, float *out, int64_t out_str
         simd x = stored_get(in + i * t->stride, lanes);
         if (kind == 1) x = simd_clamp(low, simd_fma(scale, x, shift), high);
         if (kind == 2) x = x + simd_fma(scale, stored_get(in_y + i * y->stride, lanes), shift);
-        simd_put(out + i * out_stride, x, lanes);
+        if (narrow)
+            stored_put((stored *)out + at + i * out_stride, x, lanes);
+        else
+            simd_put((float *)out + at + i * out_stride, x, lanes);
     }
 }
 
-SIMD_INLINE void operand_row(const facs_operand *o, float *out, int64_t out_stride,
-                             int64_t pixel, int first, int count, int pixels, int kind)
+SIMD_INLINE void operand_row(const facs_operand *o, void *out, int64_t at, int64_t out_stride,
+                             int64_t pixel, int first, int count, int pixels, int kind,
+                             int narrow)
 {
     int i = 0;
     for (; i + SIMD_WIDTH <= count; i += SIMD_WIDTH)
-        operand_some(o, out + i, out_stride, pixel, first + i, SIMD_WIDTH, pixels, kind);
+        operand_some(o, out, at + i, out_stride, pixel, first + i, SIMD_WIDTH, pixels, kind,
+                     narrow);
     if (i < count)
-        operand_some(o, out + i, out_stride, pixel, first + i, count - i, pixels, kind);
+        operand_some(o, out, at + i, out_stride, pixel, first + i, count - i, pixels, kind,
+                     narrow);
 }
 
-SIMD_INLINE void operand_pixels(const facs_operand *o, float *out, int64_t out_stride,
-                                int64_t pixel, int64_t pixels, int first, int count, int kind)
+SIMD_INLINE void operand_pixels(const facs_operand *o, void *out, int64_t out_stride,
+                                int64_t pixel, int64_t pixels, int first, int count, int kind,
+                                int narrow)
 {
     int64_t i = 0;
     for (; i + 2 <= pixels; i += 2)
-        operand_row(o, out + i * out_stride, out_stride, pixel + i, first, count, 2, kind);
+        operand_row(o, out, i * out_stride, out_stride, pixel + i, first, count, 2, kind,
+                    narrow);
     for (; i < pixels; i++)
-        operand_row(o, out + i * out_stride, out_stride, pixel + i, first, count, 1, kind);
+        operand_row(o, out, i * out_stride, out_stride, pixel + i, first, count, 1, kind,
+                    narrow);
 }
 
 /* Copies count channels from `first` on of some pixels as they are read. */
@@ -96,15 +112,33 @@ static inline void facs_operand_copy(const facs_operand *o, float *out, int64_t 
                                      int64_t pixel, int64_t pixels, int first, int count)
 {
     if (o->norm)
-        operand_pixels(o, out, out_stride, pixel, pixels, first, count, 1);
+        operand_pixels(o, out, out_stride, pixel, pixels, first, count, 1, 0);
     else if (o->correction)
-        operand_pixels(o, out, out_stride, pixel, pixels, first, count, 2);
+        operand_pixels(o, out, out_stride, pixel, pixels, first, count, 2, 0);
     else if (!STORED_AS_FLOAT || count <= 64)
-        operand_pixels(o, out, out_stride, pixel, pixels, first, count, 0);
+        operand_pixels(o, out, out_stride, pixel, pixels, first, count, 0, 0);
     else
         for (int64_t i = 0; i < pixels; i++)
             memcpy(out + i * out_stride, stored_of(o->t) + (pixel + i) * o->t->stride + first,
                    (size_t)count * sizeof *out);
+}
+
+/* The same as factors. */
+static inline void facs_operand_factors(const facs_operand *o, factor *out, int64_t out_stride,
+                                        int64_t pixel, int64_t pixels, int first, int count)
+{
+#ifdef FACS_PAIRS
+    if (o->norm)
+        operand_pixels(o, out, out_stride, pixel, pixels, first, count, 1, 1);
+    else if (o->correction)
+        operand_pixels(o, out, out_stride, pixel, pixels, first, count, 2, 1);
+    else
+        for (int64_t i = 0; i < pixels; i++)
+            simd_copy_bfloat16(out + i * out_stride,
+                               stored_of(o->t) + (pixel + i) * o->t->stride + first, count);
+#else
+    facs_operand_copy(o, out, out_stride, pixel, pixels, first, count);
+#endif
 }
 
 /* Some channels of a norm in registers. */

@@ -120,6 +120,13 @@ SIMD_INLINE void simd_store_bfloat16(uint16_t *p, simd x)
 {
     _mm256_storeu_si256((__m256i *)p, simd_narrow(x));
 }
+SIMD_INLINE void simd_copy_bfloat16(uint16_t *out, const uint16_t *in, int64_t count)
+{
+    for (; count >= 32; count -= 32, in += 32, out += 32)
+        _mm512_storeu_si512(out, _mm512_loadu_si512(in));
+    const __mmask32 rest = ((__mmask32)1 << count) - 1;
+    if (count) _mm512_mask_storeu_epi16(out, rest, _mm512_maskz_loadu_epi16(rest, in));
+}
 SIMD_INLINE void simd_store_part_bfloat16(uint16_t *p, simd x, int count)
 {
     _mm256_mask_storeu_epi16(p, (__mmask16)((1u << count) - 1), simd_narrow(x));
@@ -339,11 +346,13 @@ SIMD_INLINE simd simd_dot(simd a, simd b, simd c)
     return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);
 }
 
-/* Lanes of x in the lower, of y in the upper half of 32 bits. */
-SIMD_INLINE simd simd_pair(simd x, simd y)
+/* Elements of x in the lower, of y in the upper half of 32 bits; y NULL: 0. */
+SIMD_INLINE simd simd_pair(const uint16_t *x, const uint16_t *y, int count)
 {
-    const __m512i low = _mm512_cvtepu16_epi32(simd_narrow(x));
-    const __m512i high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(simd_narrow(y)), 16);
+    const __mmask16 lanes = (__mmask16)(count >= SIMD_WIDTH ? 0xffff : (1u << count) - 1);
+    const __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, x));
+    const __m256i above = y ? _mm256_maskz_loadu_epi16(lanes, y) : _mm256_setzero_si256();
+    const __m512i high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(above), 16);
     return _mm512_castsi512_ps(_mm512_or_si512(low, high));
 }
 #endif

@@ -40,6 +40,20 @@ SIMD_INLINE void stored_put(stored *p, simd x, int count)
 /* Whether tensors hold what kernels compute with. */
 enum { STORED_AS_FLOAT = sizeof(stored) == sizeof(float) };
 
+/* The elements of the factors of matrix products: floats, or where the processor multiplies
+ * pairs of bfloat16 these, two neighbours along the depth in the room of a float. */
+#if defined(FACS_STORES_BFLOAT16) && defined(__AVX512BF16__)
+#    define FACS_PAIRS
+typedef stored factor;
+enum { PAIRED = 2 };
+#    if defined(__AMX_BF16__)
+#        define FACS_TILES
+#    endif
+#else
+typedef float factor;
+enum { PAIRED = 1 };
+#endif
+
 /* Pixel 0 of a tensor, and of one of its images. */
 static inline stored *stored_of(const facs_tensor *t)
 {

@@ -219,6 +219,15 @@ void facs_ref_conv_bwd_w(const facs_context *ctx, const facs_conv *g, facs_real 
     any_bwd_w(g, dw, x, norm, dy, correction);
 }
 
+void facs_ref_conv_bwd(const facs_context *ctx, const facs_conv *g, const facs_tensor *dx,
+                       facs_real *dw, const facs_tensor *x, const facs_norm *norm,
+                       const facs_tensor *dy, const facs_correction *correction,
+                       const facs_real *packed, int accumulate)
+{
+    facs_ref_conv_bwd_x(ctx, g, dx, x, norm, dy, correction, packed, accumulate);
+    facs_ref_conv_bwd_w(ctx, g, dw, x, norm, dy, NULL);
+}
+
 size_t facs_ref_dwconv_fwd_scratch(const facs_conv *g, int64_t n, int threads)
 {
     return facs_ref_conv_fwd_scratch(g, n, threads);
