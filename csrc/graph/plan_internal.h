@@ -36,6 +36,18 @@ typedef struct facs_plan_node {
     size_t state;               /* offset of the node's state in the arena */
 } facs_plan_node;
 
+/* What a device may record. */
+enum {
+    FACS_PLAN_PREPARE,
+    FACS_PLAN_PREPARE_TRAINED,
+    FACS_PLAN_FORWARD,
+    FACS_PLAN_BACKWARD,
+    FACS_PLAN_RUNS
+};
+
+/* The arena of a separate device starts with the words of facs_context.draw. */
+enum { FACS_PLAN_DRAW_BYTES = 64 };
+
 struct facs_plan {
     facs_plan_options options;
     const facs_kernels *kernels;
@@ -51,6 +63,10 @@ struct facs_plan {
     size_t lanes_offset, lane_bytes, buffer_bytes;
     size_t arena_bytes;
     char *arena;
+    const facs_device *device;
+    size_t inlet, outlet; /* offsets, on a separate device: of a batch of the source as it is,
+                             and of the result, dense */
+    facs_recording *recordings[FACS_PLAN_RUNS];
     facs_real *parameter_slab, *gradient_slab;
     int64_t images; /* of the last forward */
     uint64_t seed;

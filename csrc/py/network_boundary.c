@@ -41,7 +41,9 @@ static void round_to_bfloat16(facs_network_object *self, uint16_t *y, float *x,
                            .w = (int)shape[2],
                            .c = (int)shape[3],
                            .stride = shape[3]};
-    facs_session_kernels(self->session)->bfloat16_from(&context, y, &t);
+    facs_kernels kernels;
+    (void)facs_kernels_select(&kernels, NULL);
+    kernels.bfloat16_from(&context, y, &t);
 }
 
 /* out is float32, or with `halves` that array and its bfloat16. */

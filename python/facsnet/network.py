@@ -139,6 +139,7 @@ class Network:
             self._seed,
             os.environ.get("FACS_CPU"),
             self._dtype,
+            "",
         )
         core.set_pixels(*c.preprocessing.scale_and_shift())
         return core

@@ -38,7 +38,7 @@ static facs_session *make_session(const char *name, facs_head head)
     facs_network *network;
     facs_session *session;
     CHECK_OK(facs_network_create(&network, name, &options, 7));
-    CHECK_OK(facs_session_create(&session, network, rung(), 2, FACS_PRECISION_FLOAT32));
+    CHECK_OK(facs_session_create(&session, network, rung(), 2, FACS_PRECISION_FLOAT32, NULL));
     return session;
 }
 

@@ -1,0 +1,75 @@
+#include "kernel/cuda/cuda.h"
+
+/* Partial sums of blocks become results. A block here owns 32 channels; its 8 rows of threads
+ * take blocks in turn and are added in their order. */
+
+enum { LANES = 32, ROWS = 8 };
+
+/* The sum of column `c` of partials, for the threads of row 0; all threads must call. */
+__device__ static double column_sum(const float *partials, int64_t blocks, int64_t stride,
+                                    int64_t c, int inside)
+{
+    __shared__ double rows[ROWS][LANES];
+    double sum = 0;
+    if (inside)
+        for (int64_t b = threadIdx.y; b < blocks; b += ROWS) sum += partials[b * stride + c];
+    rows[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    sum = 0;
+    for (int i = 0; i < ROWS; i++) sum += rows[i][threadIdx.x];
+    __syncthreads();
+    return sum;
+}
+
+__global__ static void add_norm_sums(float *sum, float *weighted, const float *partials,
+                                     int64_t blocks, int channels)
+{
+    const int c = blockIdx.x * LANES + threadIdx.x;
+    const double first = column_sum(partials, blocks, 2 * channels, c, c < channels);
+    const double second =
+        column_sum(partials, blocks, 2 * channels, channels + c, c < channels);
+    if (threadIdx.y || c >= channels) return;
+    sum[c] += (float)first;
+    weighted[c] += (float)second;
+}
+
+void facs_cuda_add_norm_sums(const float *partials, int64_t blocks, int channels,
+                             const facs_norm *norm)
+{
+    FACS_LAUNCH(add_norm_sums, facs_cuda_blocks(channels, LANES), dim3(LANES, ROWS), 0,
+                norm->sum, norm->weighted, partials, blocks, channels);
+}
+
+__global__ static void finish_moments(float *mean, float *variance, const float *partials,
+                                      int64_t blocks, int channels, double pixels)
+{
+    const int c = blockIdx.x * LANES + threadIdx.x;
+    const double sum = column_sum(partials, blocks, 2 * channels, c, c < channels);
+    const double squares =
+        column_sum(partials, blocks, 2 * channels, channels + c, c < channels);
+    if (threadIdx.y || c >= channels) return;
+    const double centre = sum / pixels, spread = squares / pixels - centre * centre;
+    mean[c] = (float)centre;
+    variance[c] = spread > 0 ? (float)spread : spread != spread ? (float)spread : 0;
+}
+
+void facs_cuda_finish_moments(const float *partials, int64_t blocks, int channels,
+                              int64_t pixels, const facs_moments *moments)
+{
+    FACS_LAUNCH(finish_moments, facs_cuda_blocks(channels, LANES), dim3(LANES, ROWS), 0,
+                moments->mean, moments->variance, partials, blocks, channels, (double)pixels);
+}
+
+__global__ static void sum_blocks(float *out, const float *partials, int64_t blocks,
+                                  int64_t count)
+{
+    const int64_t i = (int64_t)blockIdx.x * LANES + threadIdx.x;
+    const double sum = column_sum(partials, blocks, count, i, i < count);
+    if (!threadIdx.y && i < count) out[i] = (float)sum;
+}
+
+void facs_cuda_sum_blocks(float *out, const float *partials, int64_t blocks, int64_t count)
+{
+    FACS_LAUNCH(sum_blocks, facs_cuda_blocks(count, LANES), dim3(LANES, ROWS), 0, out, partials,
+                blocks, count);
+}
