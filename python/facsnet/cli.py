@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facsnet import FormatError, about
+from facsnet import FormatError, about, losses
 from facsnet._files import write_text
 from facsnet._version import __version__
 from facsnet.benchmark import Benchmark, benchmark
@@ -94,8 +94,8 @@ def _add_network(group: Group) -> None:
     )
     group.add_argument("--width", type=float, help="multiplies the backbone's channels (None: that of the weights)")
     group.add_argument("--input-size", type=int, default=224)
-    group.add_argument("--loss", default="bce", choices=["bce", "weighted_bce", "lsep", "pr"])
-    group.add_argument("--bce-weight", type=float, help="how much bce is added to pr")
+    group.add_argument("--loss", default="bce", choices=losses.NAMES)
+    group.add_argument("--bce-weight", type=float, help="how much bce is added to pr, soft_f1 or tversky")
 
 
 def _add_stages(group: Group) -> None:
