@@ -42,6 +42,7 @@ const facs_device facs_device_cpu = {
     .download = copy,
     .copy = copy,
     .gather = gather,
+    .parallel = facs_parallel,
     .run = run,
     .forget = forget,
     .wait = wait,

@@ -2,6 +2,7 @@
 #define FACS_CORE_DEVICE_H
 
 #include "core/status.h"
+#include "core/threads.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -26,6 +27,9 @@ typedef struct facs_device {
      * host's. */
     void (*gather)(void *to, const void *from, const int64_t *rows, int64_t n,
                    size_t row_bytes);
+    /* Blocks that depend on nothing but what was asked for before, as facs_parallel has them.
+     */
+    void (*parallel)(int threads, int64_t blocks, facs_task *task, void *context);
     /* Does work(context), which launches kernels and nothing else, or what it did the first
      * times with this recording (NULL at first). Its arguments must be the same. */
     void (*run)(facs_recording **recording, void (*work)(void *context), void *context);

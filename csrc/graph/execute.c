@@ -39,12 +39,13 @@ static facs_tensor tensor_of(const run *r, const facs_plan_node *p, facs_view vi
 static facs_statistics statistics_of(const facs_plan *plan, facs_view view)
 {
     const facs_buffer *b = &plan->buffers[view.buffer];
-    facs_real *vectors = (facs_real *)(plan->arena + b->statistics) + view.channel;
+    facs_real *taken = (facs_real *)(plan->arena + b->statistics) + view.channel;
+    facs_real *due = (facs_real *)(plan->arena + b->corrections) + view.channel;
     if (!b->counted) return (facs_statistics){0};
-    return (facs_statistics){.mean = vectors,
-                             .variance = vectors + b->stride,
-                             .slope = b->corrected ? vectors + 2 * b->stride : NULL,
-                             .offset = b->corrected ? vectors + 3 * b->stride : NULL};
+    return (facs_statistics){.mean = taken,
+                             .variance = taken + b->stride,
+                             .slope = b->corrected ? due : NULL,
+                             .offset = b->corrected ? due + b->stride : NULL};
 }
 
 static facs_context context_of(const run *r)
@@ -130,7 +131,7 @@ static void run_images(const run *r, int which, void (*work)(void *run))
 static void prepare_all(void *context)
 {
     run *r = context;
-    facs_parallel(r->plan->options.threads, r->plan->count, prepare_node, r);
+    r->plan->device->parallel(r->plan->options.threads, r->plan->count, prepare_node, r);
 }
 
 void facs_plan_prepare(facs_plan *plan)
@@ -158,7 +159,8 @@ static void prepare_trained_node(void *context, int64_t i, int worker)
 static void prepare_trained(void *context)
 {
     run *r = context;
-    facs_parallel(r->plan->options.threads, r->plan->count, prepare_trained_node, r);
+    r->plan->device->parallel(r->plan->options.threads, r->plan->count, prepare_trained_node,
+                              r);
 }
 
 void facs_plan_prepare_trained(facs_plan *plan)
@@ -217,12 +219,10 @@ static void clear_gradient(const run *r, const facs_plan_node *x)
 
 static void clear_corrections(const facs_plan *plan)
 {
-    for (int i = 0; i < plan->buffer_count; i++) {
-        const facs_buffer *b = &plan->buffers[i];
-        if (b->corrected)
-            plan->kernels->zero((facs_real *)(plan->arena + b->statistics) + 2 * b->stride,
-                                2 * (int64_t)b->stride);
-    }
+    const size_t bytes = plan->corrections_end - plan->corrections;
+    if (bytes)
+        plan->kernels->zero((facs_real *)(void *)(plan->arena + plan->corrections),
+                            (int64_t)(bytes / sizeof(facs_real)));
 }
 
 static void backward_node(const run *r, int i)

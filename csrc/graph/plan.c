@@ -16,6 +16,25 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
+/* Two vectors of a buffer's channels. */
+static size_t take_vectors(const facs_buffer *b, size_t *end)
+{
+    const size_t offset = *end;
+    *end += facs_align(2 * (size_t)b->stride * sizeof(facs_real));
+    return offset;
+}
+
+static void place_statistics(facs_plan *plan, size_t *end)
+{
+    facs_buffer *buffers = plan->buffers;
+    for (int i = 0; i < plan->buffer_count; i++)
+        if (buffers[i].counted) buffers[i].statistics = take_vectors(&buffers[i], end);
+    plan->corrections = *end;
+    for (int i = 0; i < plan->buffer_count; i++)
+        if (buffers[i].corrected) buffers[i].corrections = take_vectors(&buffers[i], end);
+    plan->corrections_end = *end;
+}
+
 /* States one behind the other, then statistics; and the largest scratch of a node. */
 static facs_demand demand_of(facs_plan *plan, int threads)
 {
@@ -32,12 +51,7 @@ static facs_demand demand_of(facs_plan *plan, int threads)
         all.state += facs_align(wanted.state);
         all.scratch = larger(all.scratch, wanted.scratch);
     }
-    for (int i = 0; i < plan->buffer_count; i++) {
-        facs_buffer *b = &plan->buffers[i];
-        if (!b->counted) continue;
-        b->statistics = all.state;
-        all.state += facs_align(4 * (size_t)b->stride * sizeof(facs_real));
-    }
+    place_statistics(plan, &all.state);
     return all;
 }
 

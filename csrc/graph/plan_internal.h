@@ -10,10 +10,11 @@
 typedef struct facs_buffer {
     size_t bytes, offset;
     int begin, end;
-    int stride;        /* channels to a pixel */
-    int counted;       /* a BatchNorm takes batch statistics of what lies here */
-    int corrected;     /* ... which give the gradient a correction */
-    size_t statistics; /* offset of the four vectors of facs_statistics in the arena */
+    int stride;         /* channels to a pixel */
+    int counted;        /* a BatchNorm takes batch statistics of what lies here */
+    int corrected;      /* ... which give the gradient a correction */
+    size_t statistics;  /* offset of mean and variance in the arena */
+    size_t corrections; /* ... and of slope and offset */
 } facs_buffer;
 
 /* A slice of channels of a buffer. */
@@ -61,6 +62,7 @@ struct facs_plan {
     /* A lane is [buffers][scratch for one thread]. Lane 0 lies last: its scratch serves all
      * threads, so it is longer. */
     size_t lanes_offset, lane_bytes, buffer_bytes;
+    size_t corrections, corrections_end; /* where those of all buffers lie, side by side */
     size_t arena_bytes;
     char *arena;
     const facs_device *device;

@@ -63,9 +63,15 @@ typedef struct facs_moments {
 
 typedef struct facs_loss_options {
     int labels;                    /* k */
-    facs_real bce_weight;          /* pr: how much bce is added */
-    facs_real epsilon;             /* pr: added to both denominators */
-    int micro;                     /* pr: one count over all labels */
+    int micro;                     /* pr, tversky: one count over all labels */
+    int true_negatives;            /* tversky: the negatives' index counts as much */
+    facs_real epsilon;             /* pr, tversky: added to denominators, more than 0 */
+    facs_real bce_weight;          /* pr, tversky: how much bce is added */
+    facs_real alpha, beta;         /* tversky: what a false positive, a false negative weighs;
+                                      asymmetric: factors of positives, of negatives */
+    facs_real gamma_positive;      /* asymmetric: exponent of 1 - p on positives */
+    facs_real gamma_negative;      /* asymmetric: exponent of p - margin on negatives */
+    facs_real margin;              /* asymmetric: p up to this is 0 on negatives; below 1 */
     const facs_real *class_weight; /* bce, (k): multiplies a label's loss; NULL is 1 */
     const facs_real *pos_weight;   /* bce, (k): multiplies its positives; NULL is 1 */
 } facs_loss_options;

@@ -46,6 +46,9 @@ typedef enum facs_loss_kind {
     FACS_LOSS_BCE,
     FACS_LOSS_LSEP,
     FACS_LOSS_PR,
+    FACS_LOSS_TVERSKY,
+    FACS_LOSS_ASYMMETRIC,
+    FACS_LOSS_ZLPR,
     FACS_LOSS_COUNT
 } facs_loss_kind;
 

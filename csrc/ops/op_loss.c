@@ -35,6 +35,9 @@ void facs_loss_run(const facs_kernels *kernels, facs_loss_kind kind,
         [FACS_LOSS_BCE] = kernels->loss_bce,
         [FACS_LOSS_LSEP] = kernels->loss_lsep,
         [FACS_LOSS_PR] = kernels->loss_pr,
+        [FACS_LOSS_TVERSKY] = kernels->loss_tversky,
+        [FACS_LOSS_ASYMMETRIC] = kernels->loss_asymmetric,
+        [FACS_LOSS_ZLPR] = kernels->loss_zlpr,
     };
     losses[kind](context, loss, dlogits, logits, target, mask, n, options);
 }

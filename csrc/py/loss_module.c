@@ -4,8 +4,12 @@
 
 #include <string.h>
 
-static const char *const names[FACS_LOSS_COUNT] = {
-    [FACS_LOSS_BCE] = "bce", [FACS_LOSS_LSEP] = "lsep", [FACS_LOSS_PR] = "pr"};
+static const char *const names[FACS_LOSS_COUNT] = {[FACS_LOSS_BCE] = "bce",
+                                                   [FACS_LOSS_LSEP] = "lsep",
+                                                   [FACS_LOSS_PR] = "pr",
+                                                   [FACS_LOSS_TVERSKY] = "tversky",
+                                                   [FACS_LOSS_ASYMMETRIC] = "asymmetric",
+                                                   [FACS_LOSS_ZLPR] = "zlpr"};
 
 static int parse_weights(facs_py_array *array, const facs_real **weights, PyObject *object,
                          const char *argument, int labels)
@@ -23,38 +27,50 @@ static int parse_weights(facs_py_array *array, const facs_real **weights, PyObje
     return 0;
 }
 
-static facs_status check_options(float bce_weight, float epsilon)
+static facs_status check_options(const facs_loss_options *o)
 {
-    if (!(bce_weight >= 0) || !isfinite(bce_weight))
-        return facs_fail(FACS_E_ARG, "loss: bce_weight is %g, want a number of at least 0",
-                         (double)bce_weight);
-    if (!(epsilon > 0) || !isfinite(epsilon))
+    const struct {
+        const char *name;
+        facs_real value;
+    } factors[] = {{"bce_weight", o->bce_weight},
+                   {"alpha", o->alpha},
+                   {"beta", o->beta},
+                   {"gamma_positive", o->gamma_positive},
+                   {"gamma_negative", o->gamma_negative},
+                   {"margin", o->margin}};
+    for (size_t i = 0; i < sizeof factors / sizeof *factors; i++)
+        if (!(factors[i].value >= 0) || !isfinite(factors[i].value))
+            return facs_fail(FACS_E_ARG, "loss: %s is %g, want a number of at least 0",
+                             factors[i].name, (double)factors[i].value);
+    if (!(o->epsilon > 0) || !isfinite(o->epsilon))
         return facs_fail(FACS_E_ARG, "loss: epsilon is %g, want a number of more than 0",
-                         (double)epsilon);
+                         (double)o->epsilon);
+    if (o->margin >= 1)
+        return facs_fail(FACS_E_ARG, "loss: margin is %g, want a number below 1",
+                         (double)o->margin);
     return FACS_OK;
 }
 
 int facs_py_loss_parse(facs_py_loss *loss, PyObject *tuple, int labels)
 {
     const char *name;
-    float bce_weight, epsilon;
-    int micro;
+    facs_loss_options o = {.labels = labels};
     PyObject *class_weight, *pos_weight;
 
     memset(loss, 0, sizeof *loss);
-    if (!PyArg_ParseTuple(tuple, "sffpOO", &name, &bce_weight, &epsilon, &micro, &class_weight,
-                          &pos_weight))
+    if (!PyArg_ParseTuple(tuple, "sffpOO(fffffp)", &name, &o.bce_weight, &o.epsilon, &o.micro,
+                          &class_weight, &pos_weight, &o.alpha, &o.beta, &o.gamma_positive,
+                          &o.gamma_negative, &o.margin, &o.true_negatives))
         return -1;
     const int kind = facs_py_choice("loss", name, names, FACS_LOSS_COUNT);
     if (kind < 0) return -1;
     loss->kind = (facs_loss_kind)kind;
-    const facs_status status = check_options(bce_weight, epsilon);
+    const facs_status status = check_options(&o);
     if (status != FACS_OK) {
         facs_py_raise(status);
         return -1;
     }
-    loss->options = (facs_loss_options){
-        .labels = labels, .bce_weight = bce_weight, .epsilon = epsilon, .micro = micro};
+    loss->options = o;
     if (parse_weights(&loss->class_weight, &loss->options.class_weight, class_weight,
                       "class_weight", labels) < 0)
         return -1;

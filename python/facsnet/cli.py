@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facsnet import DeviceError, FormatError, about
+from facsnet import DeviceError, FormatError, about, losses
 from facsnet._device import DEVICES
 from facsnet._files import write_text
 from facsnet._version import __version__
@@ -95,8 +95,8 @@ def _add_network(group: Group) -> None:
     )
     group.add_argument("--width", type=float, help="multiplies the backbone's channels (None: that of the weights)")
     group.add_argument("--input-size", type=int, default=224)
-    group.add_argument("--loss", default="bce", choices=["bce", "weighted_bce", "lsep", "pr"])
-    group.add_argument("--bce-weight", type=float, help="how much bce is added to pr")
+    group.add_argument("--loss", default="bce", choices=losses.NAMES)
+    group.add_argument("--bce-weight", type=float, help="how much bce is added to pr, soft_f1 or tversky")
 
 
 def _add_stages(group: Group) -> None:

@@ -54,7 +54,7 @@ class AUClassifier:
         with `pretrained`; ``"demo"`` is the small MobileNet-v1 that ships with the package (width
         0.25, for trying things out). None starts from random weights, which is no backbone to freeze.
     loss : str or Loss
-        ``"bce"``, ``"weighted_bce"``, ``"lsep"`` or ``"pr"``.
+        One of `losses.NAMES`, or a `Loss`.
     width, input_size : float, int
         Of the backbone.
     stages : sequence of Stage, optional
@@ -450,7 +450,7 @@ class AUClassifier:
 def _loss_text(loss: str | Loss) -> str:
     if isinstance(loss, str):
         return loss
-    usual = Loss()
+    usual = Loss(loss.name)
     changed = {name: getattr(loss, name) for name in vars(usual) if name != "name"}
     options = [f"{name} {value}" for name, value in changed.items() if value != getattr(usual, name)]
     return f"{loss.name} ({', '.join(options)})" if options else loss.name

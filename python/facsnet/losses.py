@@ -6,7 +6,7 @@ Every loss takes a mask, because data sets code different labels and unknown is 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,10 +14,28 @@ import numpy.typing as npt
 
 from facsnet import _core
 
-__all__ = ["Loss", "bce", "lsep", "pr", "resolve"]
+__all__ = ["NAMES", "Loss", "asl", "bce", "focal", "lsep", "pr", "resolve", "soft_f1", "tversky", "zlpr"]
 
 FloatArray = npt.NDArray[np.float32]
-_NAMES = ("bce", "weighted_bce", "lsep", "pr")
+NAMES = ("bce", "weighted_bce", "focal", "asl", "lsep", "zlpr", "pr", "soft_f1", "tversky")
+"""Names of losses."""
+
+# options that one loss alone has, with their defaults
+_OWN: dict[str, dict[str, Any]] = {
+    "focal": {"gamma": 2.0, "alpha": 0.25},
+    "asl": {"gamma_positive": 1.0, "gamma_negative": 4.0, "margin": 0.05},
+    "soft_f1": {"true_negatives": False},
+    "tversky": {"alpha": 0.3, "beta": 0.7},
+}
+# the kernels of losses with another name, and what they set there
+_KERNELS: dict[str, tuple[str, dict[str, float]]] = {
+    "weighted_bce": ("bce", {}),
+    "focal": ("asymmetric", {}),
+    "asl": ("asymmetric", {"alpha": 1, "beta": 1}),
+    "soft_f1": ("tversky", {"alpha": 0.5, "beta": 0.5}),
+}
+_OF_KERNELS = ("alpha", "beta", "gamma_positive", "gamma_negative", "margin", "true_negatives")
+_FACTORS = ("bce_weight", "alpha", "beta", "gamma", "gamma_positive", "gamma_negative", "margin")
 
 
 @dataclass(frozen=True)
@@ -26,21 +44,27 @@ class Loss:
 
     Attributes
     ----------
-    name : {"bce", "weighted_bce", "lsep", "pr"}
-        ``"weighted_bce"`` is bce whose class weights are set from the training labels.
+    name : str
+        One of `NAMES`: a function of this module, or ``"weighted_bce"``, which is bce whose class
+        weights are set from the training labels.
     bce_weight : float
-        For pr: how much bce is added. It keeps the gradient alive while no positive is found.
+        For pr, soft_f1 and tversky: how much bce is added. It keeps the gradient alive while no
+        positive is found.
     average : {"macro", "micro"}
-        For pr: soft counts per label, or over all labels together.
+        For pr, soft_f1 and tversky: soft counts per label, or over all labels together.
     epsilon : float
-        For pr: added to both denominators.
+        For pr, soft_f1 and tversky: added to denominators.
     class_weight, pos_weight : array-like (k,), optional
         For bce: factors of each label's loss, and of its positives, 0 or more; kept as tuples.
+    alpha, beta, gamma, gamma_positive, gamma_negative, margin, true_negatives : float, bool, optional
+        Of the function with that name. None is its default, and stays None in a loss without that
+        option.
 
     Raises
     ------
     ValueError
-        An option is none of these, negative or not finite, or ``epsilon`` is 0.
+        An option is none of these, negative or not finite, or belongs to another loss; ``epsilon`` is
+        0, ``margin`` 1 or more, ``alpha`` of focal more than 1, both of ``alpha`` and ``beta`` 0.
     """
 
     name: str = "bce"
@@ -49,22 +73,55 @@ class Loss:
     epsilon: float = 1e-7
     class_weight: Any = None
     pos_weight: Any = None
+    _: KW_ONLY
+    alpha: float | None = None
+    beta: float | None = None
+    gamma: float | None = None
+    gamma_positive: float | None = None
+    gamma_negative: float | None = None
+    margin: float | None = None
+    true_negatives: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in _NAMES:
-            raise ValueError(f"loss is {self.name!r}, want one of {', '.join(_NAMES)}")
+        if self.name not in NAMES:
+            raise ValueError(f"loss is {self.name!r}, want one of {', '.join(NAMES)}")
+        self._complete()
         if self.average not in ("macro", "micro"):
             raise ValueError(f"average is {self.average!r}, want 'macro' or 'micro'")
-        if not 0 <= self.bce_weight < math.inf:
-            raise ValueError(f"bce_weight is {self.bce_weight}, want a number of at least 0")
+        for name in _FACTORS:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} is {value}, want a number of at least 0")
         if not 0 < self.epsilon < math.inf:
             raise ValueError(f"epsilon is {self.epsilon}, want a number of more than 0")
+        if self.margin is not None and self.margin >= 1:
+            raise ValueError(f"margin is {self.margin}, want a number below 1")
+        if self.name == "focal" and self.alpha is not None and self.alpha > 1:
+            raise ValueError(f"alpha is {self.alpha}, want a number of at most 1")
+        if self.alpha == self.beta == 0:
+            raise ValueError("alpha and beta are 0, want one of them to be more")
         for name in ("class_weight", "pos_weight"):
             object.__setattr__(self, name, _factors(name, getattr(self, name)))
 
-    def _specification(self) -> tuple[str, float, float, bool, Any, Any]:
-        kind = "bce" if self.name == "weighted_bce" else self.name
-        return (kind, self.bce_weight, self.epsilon, self.average == "micro", self.class_weight, self.pos_weight)
+    def _complete(self) -> None:
+        """Sets the defaults of this loss's own options and refuses those of others."""
+        own = _OWN.get(self.name, {})
+        for name in {name for options in _OWN.values() for name in options}:
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, own.get(name))
+            elif name not in own:
+                owners = ", ".join(loss for loss, options in _OWN.items() if name in options)
+                raise ValueError(f"{name} is an option of {owners}, not of {self.name}")
+
+    def _specification(self) -> tuple[Any, ...]:
+        """The loss as the core reads it: its kernel, the common options, those of the kernel."""
+        kernel, own = _KERNELS.get(self.name, (self.name, {}))
+        values = {name: own.get(name, getattr(self, name) or 0) for name in _OF_KERNELS}
+        if self.name == "focal":
+            values["beta"] = 1 - values["alpha"]
+            values["gamma_positive"] = values["gamma_negative"] = self.gamma
+        weights = (self.class_weight, self.pos_weight)
+        return (kernel, self.bce_weight, self.epsilon, self.average == "micro", *weights, tuple(values.values()))
 
     def __call__(
         self, logits: npt.ArrayLike, target: npt.ArrayLike, mask: npt.ArrayLike | None = None
@@ -89,7 +146,7 @@ class Loss:
         inverse = (~np.isnan(values)).sum(axis=0)[shown] / positives[shown]
         weights = np.ones(values.shape[1], np.float32)
         weights[shown] = inverse * (len(inverse) / inverse.sum())
-        return Loss("weighted_bce", self.bce_weight, self.average, self.epsilon, weights, self.pos_weight)
+        return replace(self, class_weight=weights)
 
 
 def resolve(loss: str | Loss) -> Loss:
@@ -208,3 +265,135 @@ def pr(
     dlogits : float32 array (n, k)
     """
     return Loss("pr", bce_weight=bce_weight, average=average, epsilon=epsilon)(logits, target, mask)
+
+
+def focal(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    mask: npt.ArrayLike | None = None,
+    *,
+    gamma: float = 2.0,
+    alpha: float = 0.25,
+) -> tuple[float, FloatArray]:
+    """Focal loss: binary cross-entropy with entries that are already right turned down.
+
+    -alpha (1 - p)^gamma log p on positives, -(1 - alpha) p^gamma log(1 - p) on negatives (Lin et
+    al., ICCV 2017, equation 5), summed over the known labels, mean over samples. It helps where most
+    entries are easy negatives.
+
+    Parameters
+    ----------
+    logits, target, mask
+        As in `bce`.
+    gamma : float
+        0 or more; 0 is a weighted bce.
+    alpha : float
+        Factor of the positives, 0 to 1; the negatives have 1 - alpha.
+
+    Returns and raises as `bce`.
+    """
+    return Loss("focal", gamma=gamma, alpha=alpha)(logits, target, mask)
+
+
+def asl(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    mask: npt.ArrayLike | None = None,
+    *,
+    gamma_positive: float = 1.0,
+    gamma_negative: float = 4.0,
+    margin: float = 0.05,
+) -> tuple[float, FloatArray]:
+    """Asymmetric loss: the focal loss with negatives turned down more than positives.
+
+    With s = max(p - margin, 0): -(1 - p)^gamma_positive log p on positives,
+    -s^gamma_negative log(1 - s) on negatives (Ridnik et al., ICCV 2021, arXiv 2009.14119), summed
+    over the known labels, mean over samples. It helps with many labels that are rarely positive and
+    with positives that the labels miss: negatives of p up to the margin do not count at all.
+    Probabilities come out high, so fit thresholds.
+
+    Parameters
+    ----------
+    logits, target, mask
+        As in `bce`.
+    gamma_positive, gamma_negative : float
+        Exponents, 0 or more.
+    margin : float
+        At least 0, below 1.
+
+    Returns and raises as `bce`.
+    """
+    loss = Loss("asl", gamma_positive=gamma_positive, gamma_negative=gamma_negative, margin=margin)
+    return loss(logits, target, mask)
+
+
+def zlpr(logits: npt.ArrayLike, target: npt.ArrayLike, mask: npt.ArrayLike | None = None) -> tuple[float, FloatArray]:
+    """Zero-bounded log-sum-exp pairwise loss, mean over samples.
+
+    log(1 + sum over negatives of exp(f)) + log(1 + sum over positives of exp(-f)) per sample (Su et
+    al., 2022, arXiv 2208.02955). It ranks as `lsep` does and keeps 0 between positives and negatives,
+    so that samples without an active AU teach too and a logit of 0 is a meaningful threshold.
+
+    Parameters, returns and raises as `bce`.
+    """
+    return Loss("zlpr")(logits, target, mask)
+
+
+def soft_f1(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    mask: npt.ArrayLike | None = None,
+    *,
+    true_negatives: bool = False,
+    average: Literal["macro", "micro"] = "macro",
+    bce_weight: float = 0.0,
+    epsilon: float = 1e-7,
+) -> tuple[float, FloatArray]:
+    """1 - soft F1 over the batch.
+
+    With TP = sum y p, FP = sum (1 - y) p and FN = sum y (1 - p): 1 - 2 TP / (2 TP + FP + FN) per
+    label, averaged as in `pr`. It helps where F1 is what counts and batches are large enough to hold
+    positives of every label; where positives score far below negatives its gradient outlives that of
+    `pr`.
+
+    Parameters
+    ----------
+    logits, target, mask, average, bce_weight, epsilon
+        As in `pr`.
+    true_negatives : bool
+        The double form: F1 of the negatives, 2 TN / (2 TN + FN + FP), is in the mean too, for labels
+        that have a negative.
+
+    Returns and raises as `pr`.
+    """
+    return Loss("soft_f1", bce_weight, average, epsilon, true_negatives=true_negatives)(logits, target, mask)
+
+
+def tversky(
+    logits: npt.ArrayLike,
+    target: npt.ArrayLike,
+    mask: npt.ArrayLike | None = None,
+    *,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    average: Literal["macro", "micro"] = "macro",
+    bce_weight: float = 0.0,
+    epsilon: float = 1e-7,
+) -> tuple[float, FloatArray]:
+    """1 - Tversky's index of soft counts over the batch.
+
+    1 - TP / (TP + alpha FP + beta FN) per label, averaged as in `pr` (Salehi et al., MLMI 2017,
+    equation 3). It helps where a missed AU costs more than a false alarm (beta above alpha), or less;
+    with 0.5 and 0.5 it is `soft_f1`.
+
+    Parameters
+    ----------
+    logits, target, mask, average, bce_weight, epsilon
+        As in `pr`.
+    alpha, beta : float
+        What a false positive and a false negative weigh, 0 or more, not both 0. The defaults are the
+        paper's best.
+
+    Returns and raises as `pr`.
+    """
+    return Loss("tversky", bce_weight, average, epsilon, alpha=alpha, beta=beta)(logits, target, mask)

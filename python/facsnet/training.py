@@ -27,7 +27,7 @@ class Trainer:
     ----------
     network : Network
     loss : str or Loss
-        ``"bce"``, ``"weighted_bce"``, ``"lsep"``, ``"pr"`` (with 0.1 bce), or a `Loss`.
+        One of `losses.NAMES` (``"pr"`` comes with 0.1 bce), or a `Loss`.
     stages : sequence of Stage
         Default `two_stage`.
     batch_size : int

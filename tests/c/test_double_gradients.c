@@ -62,7 +62,14 @@ static double run(subject *s)
 static void finish(subject *s, facs_builder *b, int logits, facs_loss_kind kind, facs_mode mode,
                    int boundary, int keep)
 {
-    const facs_loss_options options = {.bce_weight = 0.1, .epsilon = 1e-7};
+    const facs_loss_options options = {.bce_weight = 0.1,
+                                       .epsilon = 1e-7,
+                                       .true_negatives = mode == FACS_MODE_TRAIN,
+                                       .alpha = 0.7,
+                                       .beta = 0.4,
+                                       .gamma_positive = 1,
+                                       .gamma_negative = 2.5,
+                                       .margin = 0.05};
     s->target = facs_build_input(b, "target", 1, 1, LABELS);
     s->mask = facs_build_input(b, "mask", 1, 1, LABELS);
     s->last = facs_build_loss(b, "loss", logits, s->target, s->mask, kind, &options);

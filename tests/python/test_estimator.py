@@ -126,7 +126,7 @@ def test_a_failed_fit_changes_nothing(
 
 
 EVERY_STAGE = [
-    fn.Stage("head", 1, 1e-3, loss="bce", patience=4),
+    fn.Stage("head", 1, 1e-3, loss=fn.Loss("asl", margin=0.1), patience=4),
     fn.Stage(
         "top",
         2,

@@ -322,7 +322,7 @@ def test_what_there_is_no_memory_for_is_refused() -> None:
             from_boundary=False,
             stored_statistics=False,
             rate=1e-3,
-            loss=("bce", 0.0, 1e-7, False, None, None),
+            loss=("bce", 0.0, 1e-7, False, None, None, (0, 0, 0, 0, 0, False)),
             optimiser=fn.Optimiser().row(),
             schedule=fn.Schedule().row(1),
             block_rates=None,

@@ -96,7 +96,7 @@ def spoiled(*shape: int) -> np.ndarray:
 
 
 NETWORK = fn.Network("mobilenet_v1", labels=3, width=0.25, input_size=64)
-BCE = ("bce", 0.0, 1e-7, False, None, None)
+BCE = ("bce", 0.0, 1e-7, False, None, None, (0, 0, 0, 0, 0, False))
 ZEROS, LOGITS, IMAGES = np.zeros((1500, 1000), np.float32), spoiled(1500, 1000), spoiled(100, 64, 64, 3)
 
 

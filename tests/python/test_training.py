@@ -101,7 +101,7 @@ def test_stored_statistics_stay(faces: tuple[fn.Samples, fn.Samples]) -> None:
     assert moved == {"weight", "bias"}
 
 
-@pytest.mark.parametrize("loss", ["bce", "weighted_bce", "lsep", "pr", fn.Loss("pr", average="micro", bce_weight=0.5)])
+@pytest.mark.parametrize("loss", [*fn.losses.NAMES, fn.Loss("pr", average="micro", bce_weight=0.5)])
 def test_losses_train(faces: tuple[fn.Samples, fn.Samples], loss: object) -> None:
     _, history = fit(*faces, [fn.Stage("head", 8, 1e-2)], loss=loss)
     assert history.rows[-1]["loss"] < history.rows[0]["loss"]

@@ -9,8 +9,8 @@ extern "C" {
 #include <cuda_runtime.h>
 
 /* What the kernels of CUDA share. Every tensor, vector and scratch is in the device's memory
- * except scale and shift of normalise_u8 and the structs that describe a call. All launches
- * go to the calling thread's own stream, so they run in the order they were asked for.
+ * except scale and shift of normalise_u8 and the structs that describe a call. Launches go to
+ * the calling thread's own stream, so they run in the order they were asked for.
  * Kernels take structs of the table by value; numbers are computed in float. */
 
 typedef __nv_bfloat16 bfloat16;
@@ -31,9 +31,13 @@ template <class T> struct facs_cuda_rows {
  * memory. A launch that fails is remembered for facs_device->wait. */
 #define FACS_LAUNCH(kernel, grid, block, shared, ...)                                          \
     do {                                                                                       \
-        kernel<<<(grid), (block), (shared), cudaStreamPerThread>>>(__VA_ARGS__);               \
+        kernel<<<(grid), (block), (shared), facs_cuda_stream()>>>(__VA_ARGS__);                \
         facs_cuda_launched(#kernel);                                                           \
     } while (0)
+
+/* Where the calling thread launches: its own stream, or a branch of it while independent
+ * work is spread. */
+cudaStream_t facs_cuda_stream(void);
 
 /* Remembers the first error of the calling thread, if the last launch left one. */
 void facs_cuda_launched(const char *kernel);

@@ -172,6 +172,66 @@ static facs_status wait_for_all(void)
     return found.error == cudaSuccess ? FACS_OK : fail(found.error, found.where);
 }
 
+/* --- independent work: branches of the thread's stream */
+
+enum { BRANCHES = 8 };
+
+struct branches {
+    cudaStream_t stream[BRANCHES];
+    cudaEvent_t fork, join[BRANCHES];
+    int ready;
+
+    ~branches()
+    {
+        for (int i = 0; ready && i < BRANCHES; i++) {
+            (void)cudaStreamDestroy(stream[i]);
+            (void)cudaEventDestroy(join[i]);
+        }
+        if (ready) (void)cudaEventDestroy(fork);
+    }
+};
+static thread_local branches side;
+static thread_local cudaStream_t current; /* NULL: the thread's own */
+
+cudaStream_t facs_cuda_stream(void)
+{
+    return current ? current : cudaStreamPerThread;
+}
+
+static int make_branches(void)
+{
+    if (side.ready) return 1;
+    cudaError_t error = cudaEventCreateWithFlags(&side.fork, cudaEventDisableTiming);
+    for (int i = 0; i < BRANCHES && error == cudaSuccess; i++) {
+        error = cudaStreamCreateWithFlags(&side.stream[i], cudaStreamNonBlocking);
+        if (error == cudaSuccess)
+            error = cudaEventCreateWithFlags(&side.join[i], cudaEventDisableTiming);
+    }
+    side.ready = error == cudaSuccess;
+    (void)cudaGetLastError();
+    return side.ready;
+}
+
+static void spread(int threads, int64_t blocks, facs_task *task, void *context)
+{
+    (void)threads;
+    const int branched = make_branches();
+    if (branched) {
+        remember(cudaEventRecord(side.fork, cudaStreamPerThread), "spreading");
+        for (int i = 0; i < BRANCHES; i++)
+            remember(cudaStreamWaitEvent(side.stream[i], side.fork, 0), "spreading");
+    }
+    for (int64_t block = 0; block < blocks; block++) {
+        current = branched ? side.stream[block % BRANCHES] : NULL;
+        task(context, block, 0);
+    }
+    current = NULL;
+    for (int i = 0; branched && i < BRANCHES; i++) {
+        remember(cudaEventRecord(side.join[i], side.stream[i]), "spreading");
+        remember(cudaStreamWaitEvent(cudaStreamPerThread, side.join[i], 0), "spreading");
+    }
+}
+
 /* --- recordings: CUDA graphs */
 
 struct facs_recording {
@@ -219,5 +279,6 @@ static void forget(facs_recording *recording)
 }
 
 const facs_device facs_cuda_device = {
-    "cuda", 1, allocate, release, upload, download, copy, gather, run, forget, wait_for_all,
+    "cuda", 1,      allocate, release, upload, download,
+    copy,   gather, spread,   run,     forget, wait_for_all,
 };

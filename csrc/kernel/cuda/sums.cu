@@ -1,9 +1,9 @@
 #include "kernel/cuda/cuda.h"
 
-/* Partial sums of blocks become results. A block here owns 32 channels; its 8 rows of threads
+/* Partial sums of blocks become results. A block here owns 32 channels; its rows of threads
  * take blocks in turn and are added in their order. */
 
-enum { LANES = 32, ROWS = 8 };
+enum { LANES = 32, ROWS = 32 };
 
 /* The sum of column `c` of partials, for the threads of row 0; all threads must call. */
 __device__ static double column_sum(const float *partials, int64_t blocks, int64_t stride,
@@ -12,6 +12,7 @@ __device__ static double column_sum(const float *partials, int64_t blocks, int64
     __shared__ double rows[ROWS][LANES];
     double sum = 0;
     if (inside)
+#pragma unroll 4
         for (int64_t b = threadIdx.y; b < blocks; b += ROWS) sum += partials[b * stride + c];
     rows[threadIdx.y][threadIdx.x] = sum;
     __syncthreads();
@@ -68,8 +69,27 @@ __global__ static void sum_blocks(float *out, const float *partials, int64_t blo
     if (!threadIdx.y && i < count) out[i] = (float)sum;
 }
 
+/* The same where there are more sums than a GPU has threads. */
+__global__ static void sum_many(float *out, const float *partials, int64_t blocks,
+                                int64_t count)
+{
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    float sum = 0;
+#pragma unroll 8
+    for (int64_t b = 0; b < blocks; b++) sum += partials[b * count + i];
+    out[i] = sum;
+}
+
+static const int64_t MANY = 1 << 16;
+
 void facs_cuda_sum_blocks(float *out, const float *partials, int64_t blocks, int64_t count)
 {
+    if (count >= MANY) {
+        FACS_LAUNCH(sum_many, facs_cuda_blocks(count, 256), 256, 0, out, partials, blocks,
+                    count);
+        return;
+    }
     FACS_LAUNCH(sum_blocks, facs_cuda_blocks(count, LANES), dim3(LANES, ROWS), 0, out, partials,
                 blocks, count);
 }
