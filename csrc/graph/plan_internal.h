@@ -10,9 +10,9 @@
 typedef struct facs_buffer {
     size_t bytes, offset;
     int begin, end;
-    int stride;        /* channels to a pixel */
-    int counted;       /* a BatchNorm takes batch statistics of what lies here */
-    int corrected;     /* ... which give the gradient a correction */
+    int stride;         /* channels to a pixel */
+    int counted;        /* a BatchNorm takes batch statistics of what lies here */
+    int corrected;      /* ... which give the gradient a correction */
     size_t statistics;  /* offset of mean and variance in the arena */
     size_t corrections; /* ... and of slope and offset */
 } facs_buffer;

@@ -18,6 +18,7 @@ typedef struct facs_plugin {
     /* The device's name, what it can do ("sm_90") and bytes of memory, free and in all. */
     char description[256], capability[16];
     size_t memory_free, memory_total;
+    int driver; /* the newest CUDA that the driver knows: 13000 is 13.0 */
 } facs_plugin;
 
 /* Records a message as facs_fail does, in the library that opens the plugin. */

@@ -201,6 +201,13 @@ static PyObject *network_get_rung(PyObject *object, void *unused)
     return PyUnicode_FromString((narrow ? narrow : facs_session_kernels(session))->name);
 }
 
+static PyObject *network_get_device(PyObject *object, void *unused)
+{
+    (void)unused;
+    return PyUnicode_FromString(
+        facs_session_device(((facs_network_object *)object)->session)->name);
+}
+
 PyDoc_STRVAR(forward_doc, "forward($self, /, x, training=False, seed=0, step=0)\n--\n\n"
                           "Logits (n, labels) of images x (n, h, w, 3).");
 
@@ -232,6 +239,7 @@ static PyMethodDef methods[] = {
 static PyGetSetDef properties[] = {
     {"threads", network_get_threads, NULL, "Worker threads.", NULL},
     {"instruction_set", network_get_rung, NULL, "Rung of the kernels in use.", NULL},
+    {"device", network_get_device, NULL, "Where it runs.", NULL},
     {NULL},
 };
 

@@ -13,6 +13,7 @@ typedef struct facs_py_images {
     const uint8_t *pixels;
     const float *numbers;
     int64_t n;
+    int there; /* in the memory of the network's device: not looked at here */
 } facs_py_images;
 
 /* The lock guards the session and what stands below it. */

@@ -6,11 +6,12 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facsnet import FormatError, about, losses
+from facsnet import DeviceError, FormatError, about, losses
+from facsnet._device import DEVICES
 from facsnet._files import write_text
 from facsnet._version import __version__
 from facsnet.benchmark import Benchmark, benchmark
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (FormatError, OSError, ValueError, MemoryError, ImportError) as problem:
+    except (FormatError, DeviceError, OSError, ValueError, MemoryError, ImportError) as problem:
         for line in (str(problem), *getattr(problem, "__notes__", ())):
             print(f"facsnet {options.command}: {line}", file=sys.stderr)
         return 1
@@ -192,6 +193,7 @@ def _add_process(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="of activations and their gradients; bfloat16 halves their memory",
     )
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="auto is a GPU where there is one")
 
 
 def _share(text: str) -> float:
@@ -281,6 +283,7 @@ def _demo(options: argparse.Namespace) -> None:
         random_state=options.seed,
         threads=options.threads,
         dtype=options.dtype,
+        device=options.device,
     )
     model = _fit(detector, train, options.out)
     report = detector.evaluate(test)
@@ -341,6 +344,7 @@ def _train(options: argparse.Namespace) -> None:
         random_state=options.seed,
         threads=options.threads,
         dtype=options.dtype,
+        device=options.device,
         cache_limit=options.cache_limit,
         cache_folder=options.out,
     )
@@ -375,7 +379,7 @@ def _stop_where_interrupted(detector: AUClassifier) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    detector = AUClassifier.load(options.model, threads=options.threads, dtype=options.dtype)
+    detector = AUClassifier.load(options.model, threads=options.threads, dtype=options.dtype, device=options.device)
     samples = _read_samples(options, detector.label_names)
     samples.check()
     if options.out:
@@ -399,7 +403,7 @@ def _images(paths: Sequence[Path]) -> list[Path]:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    detector = AUClassifier.load(options.model, threads=options.threads, dtype=options.dtype)
+    detector = AUClassifier.load(options.model, threads=options.threads, dtype=options.dtype, device=options.device)
     frame = detector.predict_frame(_images(options.images), decisions=options.decisions)
     table = frame.to_csv(index=False)
     if options.out:
@@ -415,8 +419,6 @@ def _predict(options: argparse.Namespace) -> None:
 
 def _bench(options: argparse.Namespace) -> None:
     facts = about()
-    kernels = facts["bfloat16" if options.dtype == "bfloat16" else "instruction set"]
-    print(f"{facts['processor']}; facsnet {facts['facsnet']}, {options.dtype}, {kernels}")
     found = Benchmark()
     for name in options.networks:
         network = Network(
@@ -426,6 +428,7 @@ def _bench(options: argparse.Namespace) -> None:
             input_size=options.input_size,
             threads=options.threads,
             dtype=options.dtype,
+            device=options.device,
         )
         new = benchmark(
             network,
@@ -435,16 +438,26 @@ def _bench(options: argparse.Namespace) -> None:
             training=not options.inference,
         )
         lines = repr(new).splitlines()
+        if not found:
+            print(_bench_title(facts, network))
         print("\n".join(lines if not found else lines[1:]), flush=True)
         found += new
     if options.json:
         settings = {
             "threads": network.threads,
             "dtype": network.dtype,
+            "device": network.device,
             "width": options.width,
             "input_size": options.input_size,
         }
         write_text(options.json, json.dumps({"about": facts, **settings, "rows": found.to_rows()}, indent=1) + "\n")
+
+
+def _bench_title(facts: Mapping[str, str], network: Network) -> str:
+    where, kernels = facts["processor"], facts["bfloat16" if network.dtype == "bfloat16" else "instruction set"]
+    if network.device == "cuda":
+        where, kernels = facts["cuda"], "cuda"
+    return f"{where}; facsnet {facts['facsnet']}, {network.dtype}, {kernels}"
 
 
 def _about(options: argparse.Namespace) -> None:

@@ -150,7 +150,7 @@ enum { SCRATCH_GUARD = 64 };
 
 static inline facs_context context_create(size_t scratch, int threads)
 {
-    facs_context ctx = {threads, malloc(scratch + SCRATCH_GUARD)};
+    facs_context ctx = {.threads = threads, .scratch = malloc(scratch + SCRATCH_GUARD)};
     memset(ctx.scratch, 0x5a, scratch + SCRATCH_GUARD);
     return ctx;
 }

@@ -20,7 +20,8 @@ static facs_session *make_session(int threads)
     facs_network *network;
     facs_session *session;
     CHECK_OK(facs_network_create(&network, "mobilenet_v1", &options, 7));
-    CHECK_OK(facs_session_create(&session, network, NULL, threads, FACS_PRECISION_FLOAT32, NULL));
+    CHECK_OK(
+        facs_session_create(&session, network, NULL, threads, FACS_PRECISION_FLOAT32, NULL));
     return session;
 }
 

@@ -55,6 +55,7 @@ facs_status facs_cuda_describe(facs_plugin *plugin, facs_report *to)
     if (properties.major < 8)
         return to(FACS_E_DEVICE, "cuda: %s is sm_%d%d, want at least sm_80", properties.name,
                   properties.major, properties.minor);
+    plugin->driver = driver;
     snprintf(plugin->description, sizeof plugin->description, "%s", properties.name);
     snprintf(plugin->capability, sizeof plugin->capability, "sm_%d%d", properties.major,
              properties.minor);
