@@ -35,10 +35,10 @@ typedef struct sample {
     int64_t count;
 } sample;
 
-/* Numbers before a tensor beside what is aligned. */
+/* By how many numbers a tensor is off an aligned place: images and wide tensors are not. */
 static inline int unaligned(int channels)
 {
-    return channels < 32 ? 3 : 0;
+    return channels < 32 && channels != 3 ? 3 : 0;
 }
 
 static inline sample sample_create(int64_t n, int h, int w, int c, int gap)

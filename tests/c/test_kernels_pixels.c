@@ -366,6 +366,7 @@ int main(void)
             narrow_samples = 0;
             check_stats(&rng, n, h, w, c, gap);
         }
+    check_maps(&rng, 2, 4, 5, 3, 0);    /* images: eight numbers are of all channels */
     check_maps(&rng, 3, 60, 50, 17, 1); /* several blocks */
     check_stats(&rng, 3, 160, 150, 5, 1);
     for (int i = 0; i < 7; i++) check_steps(&rng, counts[i]);
