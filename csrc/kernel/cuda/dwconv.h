@@ -67,7 +67,7 @@ static inline int dw_is_3x3(const facs_conv *g)
 
 /* --- how a 3x3 convolution is cut */
 
-/* A piece is `rows` lines of a strip of an image; every thread walks over `walks` of them. */
+/* A piece is `rows` lines of a strip of an image. */
 typedef struct dw_cut {
     int lanes, slots, groups;
     int strips, segments, rows;

@@ -7,7 +7,7 @@
  * reach have come. */
 
 /* Blocks of DW_THREADS that are at work at a time on 132 multiprocessors. */
-enum { DW_RESIDENT = 3 * 132, DW_TAP_BLOCKS = 64 };
+enum { DW_RESIDENT = 3 * 132 };
 
 template <class T> struct dw_backward {
     const T *x, *dy;
