@@ -158,4 +158,8 @@ def build_if_wanted(target: Path, objects: Path, choice: str) -> str:
 
 
 if __name__ == "__main__":
-    print("facsnet: " + build_if_wanted(Path(sys.argv[1]), Path(sys.argv[2]), "all"))
+    if find_nvcc() is None:
+        print("facsnet: no CUDA (no nvcc was found)")
+    else:
+        os.environ["FACS_CUDA"] = "1"
+        print("facsnet: " + build_if_wanted(Path(sys.argv[1]), Path(sys.argv[2]), "all"))
