@@ -113,7 +113,6 @@ static facs_status assign_views(facs_plan *plan)
     }
     for (int i = plan->count - 1; i >= 0; i--) {
         facs_plan_node *p = &plan->nodes[i];
-        const int c = p->node.shape.c;
         const int wants_gradient = p->needs_gradient && p->node.op != FACS_OP_LOSS;
         if (p->applied) continue;
         if (p->value.buffer < 0) {
