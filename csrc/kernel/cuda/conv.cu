@@ -20,9 +20,12 @@ template <class T, int ROWS, int COLUMNS> struct product_parts {
     typedef tile<T, ROWS, COLUMNS, false> M;
     typedef share<ROWS> mine;
 
+    static const int RIGHT_CHUNKS = COLUMNS / 8, RIGHT_STEP = THREADS / RIGHT_CHUNKS;
+    static const int RIGHT_MINE = (DEPTH + RIGHT_STEP - 1) / RIGHT_STEP;
+
     const reading<T> &r;
-    const T *weights;
-    int padded, first_column;
+    const T *weights; /* the thread's first chunk of step 0 */
+    int padded, weights_inside;
     int64_t first_row, rows;
     place places[mine::MINE];
     unsigned unsettled; /* four bits a stage: which of the thread's chunks */
@@ -30,7 +33,7 @@ template <class T, int ROWS, int COLUMNS> struct product_parts {
     __device__ tap_chunk chunk_of(int step, int pointwise) const
     {
         const int chunk = step * mine::CHUNKS + mine::chunk();
-        if (!pointwise) return tap_chunk_at(r.kh, r.kw, r.inner, r.paired, chunk);
+        if (!pointwise) return tap_chunk_at(r.order, chunk);
         return tap_chunk{0, 0, chunk * 8, chunk * 8 < r.inner};
     }
 
@@ -52,15 +55,22 @@ template <class T, int ROWS, int COLUMNS> struct product_parts {
             settle |= (unsigned)read_chunk(to, r, c, pixel, next) << i;
         }
         unsettled = (unsettled & ~(15u << 4 * stage)) | settle << 4 * stage;
+        const T *from = weights + (int64_t)step * DEPTH * padded;
+        T *to = right + right_depth() * M::RIGHT_STRIDE + right_column();
 #pragma unroll
-        for (int at = threadIdx.x; at < DEPTH * COLUMNS / 8; at += THREADS) {
-            const int depth = at / (COLUMNS / 8), column = at % (COLUMNS / 8) * 8;
-            const int inside = first_column + column < padded;
-            const int64_t from =
-                (int64_t)(step * DEPTH + depth) * padded + first_column + column;
-            copy_numbers(right + depth * M::RIGHT_STRIDE + column,
-                         weights + (inside ? from : 0), inside);
-        }
+        for (int i = 0; i < RIGHT_MINE; i++)
+            if (DEPTH % RIGHT_STEP == 0 || right_depth() + i * RIGHT_STEP < DEPTH)
+                copy_numbers(to + i * RIGHT_STEP * M::RIGHT_STRIDE,
+                             from + (int64_t)i * RIGHT_STEP * padded, weights_inside);
+    }
+
+    __device__ static int right_depth()
+    {
+        return (int)threadIdx.x / RIGHT_CHUNKS;
+    }
+    __device__ static int right_column()
+    {
+        return (int)threadIdx.x % RIGHT_CHUNKS * 8;
     }
 
     template <bool POINTWISE> __device__ void settle(T *left, int step, int stage)
@@ -113,10 +123,12 @@ template <class T> struct forward_end {
         T *to = y + row * stride + column;
 #pragma unroll
         for (int i = 0; i < 8; i++) v[i] = clamped(v[i] + c.bias[i], clamp);
+        const eight<T> stored = packed_of<T>(v);
         if (wide)
-            store_eight(to, v);
+            *(eight<T> *)to = stored;
         else
             for (int i = 0; i < 8 && column + i < columns; i++) put_number(to + i, v[i]);
+        if (partials) unpack(v, stored);
         if (partials)
 #pragma unroll
             for (int i = 0; i < 8; i++) {
@@ -280,8 +292,19 @@ __global__ static void __launch_bounds__(THREADS, 2)
 
     for (int64_t first_row = (int64_t)blockIdx.x * ROWS; first_row < rows;
          first_row += (int64_t)gridDim.x * ROWS) {
-        product_parts<T, ROWS, COLUMNS> parts = {r,         weights, padded, first_column,
-                                                 first_row, rows,    {},     0};
+        typedef product_parts<T, ROWS, COLUMNS> parts_type;
+        const int right_column = first_column + parts_type::right_column();
+        const int right_inside = right_column < padded && parts_type::right_depth() < DEPTH;
+        parts_type parts = {
+            r,
+            weights +
+                (right_inside ? (int64_t)parts_type::right_depth() * padded + right_column : 0),
+            padded,
+            right_inside,
+            first_row,
+            rows,
+            {},
+            0};
         typename S::M m;
         if (!POINTWISE)
 #pragma unroll
@@ -388,6 +411,33 @@ static void run_product(const shape &s, const facs_conv *g, const reading<T> &r,
     }
 }
 
+/* A fully connected layer of few outputs, which would be one or two tiles: a warp for each. */
+template <class T>
+__global__ static void few_outputs(T *y, int64_t y_stride, const T *x, int64_t x_stride,
+                                   facs_norm norm, const T *weights, int padded,
+                                   const float *bias, facs_clamp clamp, int64_t rows, int ci,
+                                   int co)
+{
+    const int64_t at = (int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    const int64_t row = at / co;
+    const int column = (int)(at - row * co), lane = threadIdx.x % 32;
+    float sum = 0;
+
+    if (row >= rows) return;
+    for (int c = lane; c < ci; c += 32) {
+        float v = number_of(x[row * x_stride + c]);
+        if (norm.scale) v = normed(norm, v, c);
+        sum += v * number_of(weights[(int64_t)c * padded + column]);
+    }
+    for (int distance = 16; distance; distance /= 2)
+        sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+    if (lane == 0)
+        put_number(y + row * y_stride + column,
+                   clamped(sum + (bias ? bias[column] : 0), clamp));
+}
+
+static const int64_t FEW = 1 << 14;
+
 template <class T> size_t facs_cuda_rows<T>::conv_fwd_scratch(const facs_conv *g, int64_t, int)
 {
     return partial_bytes(g->co);
@@ -410,6 +460,13 @@ void facs_cuda_rows<T>::conv_fwd(const facs_context *ctx, const facs_conv *g,
                                 clamp,
                                 moments ? (float *)ctx->scratch : NULL};
     if (rows < 1) return;
+    if (!moments && facs_conv_is_pointwise(g) && rows * g->co <= FEW) {
+        FACS_LAUNCH(few_outputs<T>, facs_cuda_blocks(rows * g->co, 8), 256, 0, end.y,
+                    end.stride, data_of<T>(*x), x->stride, facs_cuda_norm(norm),
+                    (const T *)(const void *)packed, facs_conv_padded(g->co), bias, clamp, rows,
+                    g->ci, g->co);
+        return;
+    }
     run_product(s, g, facs_conv_reading<T>(g, x, norm, 0), packed, rows, end);
     if (moments) facs_cuda_finish_moments(end.partials, s.blocks, g->co, rows, moments);
 }

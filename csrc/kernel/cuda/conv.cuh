@@ -31,22 +31,53 @@ static inline int facs_conv_padded(int columns)
     return (columns + 31) / 32 * 32;
 }
 
+/* Division of numbers below 2^31 by one that is known before a launch: Granlund and Montgomery,
+ * PLDI 1994. */
+struct divisor {
+    unsigned by, magic, shift;
+};
+
+static inline divisor divisor_of(int by)
+{
+    divisor d = {(unsigned)by, 0, 0};
+    while ((1u << d.shift) < d.by) d.shift++;
+    d.magic = (unsigned)((((uint64_t)1 << 32) * (((uint64_t)1 << d.shift) - d.by)) / d.by + 1);
+    return d;
+}
+
+__device__ static inline unsigned divided(unsigned x, const divisor &d)
+{
+    return (__umulhi(x, d.magic) + x) >> d.shift;
+}
+
 /* Eight numbers of depth: channels `channel` and on of tap (ky, kx). */
 struct tap_chunk {
     int ky, kx, channel, inside; /* not inside: behind the last tap */
 };
 
-__device__ static inline tap_chunk tap_chunk_at(int kh, int kw, int inner, int paired,
-                                                int chunk)
+/* Which chunk is which. */
+struct tap_order {
+    divisor per_tap, across;
+    int kh, paired;
+};
+
+static inline tap_order tap_order_of(const facs_conv *g, int inner, int paired)
 {
-    const int per_tap = paired ? 1 : (inner + 7) / 8, across = paired ? (kw + 1) / 2 : kw;
-    const int tap = per_tap == 1 ? chunk : chunk / per_tap;
+    tap_order o;
+    o.per_tap = divisor_of(paired ? 1 : (inner + 7) / 8);
+    o.across = divisor_of(paired ? (g->kw + 1) / 2 : g->kw);
+    o.kh = g->kh, o.paired = paired;
+    return o;
+}
+
+__device__ static inline tap_chunk tap_chunk_at(const tap_order &o, int chunk)
+{
+    const int tap = (int)divided((unsigned)chunk, o.per_tap);
     tap_chunk c;
-    c.ky = tap / across;
-    c.kx = tap - c.ky * across;
-    c.channel = (chunk - tap * per_tap) * 8;
-    if (paired) c.kx *= 2;
-    c.inside = c.ky < kh;
+    c.ky = (int)divided((unsigned)tap, o.across);
+    c.kx = (tap - c.ky * (int)o.across.by) << o.paired;
+    c.channel = (chunk - tap * (int)o.per_tap.by) * 8;
+    c.inside = c.ky < o.kh;
     return c;
 }
 
@@ -55,9 +86,10 @@ __device__ static inline tap_chunk tap_chunk_at(int kh, int kw, int inner, int p
 template <class T> struct reading {
     const T *data;
     int64_t stride;
-    int h, w, inner;    /* of the tensor read */
-    int rows_h, rows_w; /* of the tensor written */
-    int kh, kw, step, top, left;
+    int h, w, inner;     /* of the tensor read */
+    divisor area, width; /* of the tensor written, a map and a line */
+    tap_order order;
+    int kw, step, top, left;
     int backward; /* from a convolution's output to its input */
     int paired;
     int wide; /* a chunk lies in memory as it is wanted: it is copied, then settled */
@@ -73,15 +105,18 @@ static inline reading<T> facs_conv_reading(const facs_conv *g, const facs_tensor
     r.stride = read->stride;
     r.h = backward ? g->oh : g->h, r.w = backward ? g->ow : g->w;
     r.inner = backward ? g->co : g->ci;
-    r.rows_h = backward ? g->h : g->oh, r.rows_w = backward ? g->w : g->ow;
-    r.kh = g->kh, r.kw = g->kw, r.step = g->stride, r.top = g->pad_top, r.left = g->pad_left;
+    r.area = divisor_of(backward ? g->h * g->w : g->oh * g->ow);
+    r.width = divisor_of(backward ? g->w : g->ow);
+    r.kw = g->kw, r.step = g->stride, r.top = g->pad_top, r.left = g->pad_left;
     r.backward = backward;
     r.paired = facs_conv_paired(r.inner, backward);
+    r.order = tap_order_of(g, r.inner, r.paired);
     r.norm = facs_cuda_norm(norm);
     if (r.paired)
         r.wide = sizeof(T) == 2 && !norm && r.stride % 4 == 0 && (uintptr_t)r.data % 8 == 0;
     else
-        r.wide = r.inner % 8 == 0 && r.stride % 8 == 0 && (uintptr_t)r.data % 16 == 0;
+        r.wide = r.inner % 8 == 0 && r.stride % 8 == 0 && (uintptr_t)r.data % 16 == 0 &&
+                 (uintptr_t)r.norm.scale % 16 == 0 && (uintptr_t)r.norm.shift % 16 == 0;
     return r;
 }
 
@@ -94,37 +129,36 @@ static inline int facs_conv_is_pointwise(const facs_conv *g)
 
 /* A pixel of the tensor written; inside: there is such a pixel. */
 struct place {
-    int64_t image; /* where the tensor read has the first pixel of the same image */
-    int y, x, inside;
+    int image; /* where the tensor read has the first pixel of the same image */
+    int y, x;  /* what tap (0, 0) reads; backward, times the step */
+    int inside;
 };
 
 template <class T>
 __device__ static inline place place_of(const reading<T> &r, int64_t row, int64_t rows)
 {
-    const unsigned area = (unsigned)(r.rows_h * r.rows_w);
-    const unsigned n = (unsigned)(row / area), rest = (unsigned)(row - (int64_t)n * area);
+    const int n = (int)divided((unsigned)row, r.area), rest = (int)row - n * (int)r.area.by;
+    const int y = (int)divided((unsigned)rest, r.width), x = rest - y * (int)r.width.by;
     place p;
-    p.image = (int64_t)n * r.h * r.w;
-    p.y = (int)(rest / (unsigned)r.rows_w);
-    p.x = (int)(rest - (unsigned)p.y * (unsigned)r.rows_w);
+    p.image = n * r.h * r.w;
+    p.y = r.backward ? y + r.top : y * r.step - r.top;
+    p.x = r.backward ? x + r.left : x * r.step - r.left;
     p.inside = row < rows;
     return p;
 }
 
 /* The pixel that a tap reads, or -1. */
 template <class T>
-__device__ static inline int64_t tap_pixel(const reading<T> &r, const place &p, int ky, int kx)
+__device__ static inline int tap_pixel(const reading<T> &r, const place &p, int ky, int kx)
 {
-    int y, x;
-    if (r.backward) {
-        y = p.y + r.top - ky, x = p.x + r.left - kx;
+    int y = r.backward ? p.y - ky : p.y + ky, x = r.backward ? p.x - kx : p.x + kx;
+    if (r.backward && r.step > 1) {
         if (y < 0 || x < 0 || y % r.step || x % r.step) return -1;
         y /= r.step, x /= r.step;
-    } else {
-        y = p.y * r.step - r.top + ky, x = p.x * r.step - r.left + kx;
     }
-    if (!p.inside || y < 0 || x < 0 || y >= r.h || x >= r.w || kx >= r.kw) return -1;
-    return p.image + (int64_t)y * r.w + x;
+    const int inside =
+        p.inside && (unsigned)y < (unsigned)r.h && (unsigned)x < (unsigned)r.w && kx < r.kw;
+    return inside ? p.image + y * r.w + x : -1;
 }
 
 /* `count` numbers of a pixel from a channel on, as the norm has them, zeros up to `of`. */
@@ -149,7 +183,7 @@ __device__ static inline int read_chunk(T *to, const reading<T> &r, const tap_ch
 {
     if (r.wide && !r.paired) {
         const int inside = pixel >= 0;
-        copy_numbers(to, inside ? r.data + pixel * r.stride + c.channel : r.data, inside);
+        copy_numbers(to, r.data + (inside ? pixel * r.stride + c.channel : 0), inside);
         return inside && r.norm.scale;
     }
     if (r.wide) {
@@ -177,12 +211,10 @@ template <class T>
 __device__ static inline chunk_norm chunk_norm_of(const reading<T> &r, const tap_chunk &c)
 {
     chunk_norm n;
-    if (r.norm.scale && r.wide && c.inside)
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            n.scale[i] = __ldg(r.norm.scale + c.channel + i);
-            n.shift[i] = __ldg(r.norm.shift + c.channel + i);
-        }
+    if (r.norm.scale && r.wide && c.inside) {
+        load_eight(n.scale, r.norm.scale + c.channel);
+        load_eight(n.shift, r.norm.shift + c.channel);
+    }
     return n;
 }
 
@@ -198,10 +230,11 @@ __device__ static inline void settle_chunk(T *chunk, const reading<T> &r, const 
             if (i % 4 >= r.inner) v[i] = 0;
     } else {
 #pragma unroll
-        for (int i = 0; i < 8; i++)
-            v[i] = clamped(n.scale[i] * v[i] + n.shift[i], r.norm.clamp);
+        for (int i = 0; i < 8; i++) v[i] = n.scale[i] * v[i] + n.shift[i];
     }
-    store_eight(chunk, v);
+    eight<T> e = packed_of<T>(v);
+    if (!r.paired) clamp_eight(e, r.norm.clamp);
+    *(eight<T> *)chunk = e;
 }
 
 #endif

@@ -5,15 +5,15 @@
 /* Number (tap, read, written) of the factor is w[tap][read][written] times scale[written], or
  * for the way back w[tap][written][read]. */
 template <class T>
-__global__ static void pack(T *packed, const float *w, const float *scale, int kh, int kw,
-                            int inner, int columns, int depth, int padded, int backward)
+__global__ static void pack(T *packed, const float *w, const float *scale, tap_order order,
+                            int kw, int inner, int columns, int depth, int padded, int backward)
 {
     const int64_t count = (int64_t)depth * padded;
-    const int paired = facs_conv_paired(inner, backward);
+    const int paired = order.paired;
     for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < count;
          i += (int64_t)gridDim.x * blockDim.x) {
         const int written = (int)(i % padded), at = (int)(i / padded);
-        const tap_chunk c = tap_chunk_at(kh, kw, inner, paired, at / 8);
+        const tap_chunk c = tap_chunk_at(order, at / 8);
         const int kx = c.kx + (paired ? at % 8 / 4 : 0), tap = c.ky * kw + kx;
         const int read = c.channel + (paired ? at % 4 : at % 8);
         float value = 0;
@@ -31,11 +31,12 @@ static void run_pack(facs_real *packed, const facs_conv *g, const facs_real *w,
                      const facs_real *scale, int backward)
 {
     const int inner = backward ? g->co : g->ci, columns = backward ? g->ci : g->co;
-    const int depth = facs_conv_depth(g, inner, facs_conv_paired(inner, backward));
+    const int paired = facs_conv_paired(inner, backward);
+    const int depth = facs_conv_depth(g, inner, paired);
     const int padded = facs_conv_padded(columns);
     const unsigned blocks = facs_cuda_blocks((int64_t)depth * padded, 256);
     FACS_LAUNCH(pack<T>, blocks < 1024 ? blocks : 1024, 256, 0, (T *)(void *)packed, w, scale,
-                g->kh, g->kw, inner, columns, depth, padded, backward);
+                tap_order_of(g, inner, paired), g->kw, inner, columns, depth, padded, backward);
 }
 
 /* In facs_real, which the plan counts in; blocks of it are aligned for any of the types. */

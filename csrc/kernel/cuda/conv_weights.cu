@@ -74,12 +74,11 @@ template <class T, int ROWS, int COLUMNS> struct gradient_parts {
                       << i;
         }
         unsettled = (unsettled & ~(15u << 4 * stage)) | settle << 4 * stage;
+        const int column = (int)threadIdx.x % RIGHT_CHUNKS * 8;
 #pragma unroll
-        for (int at = threadIdx.x; at < DEPTH * RIGHT_CHUNKS; at += THREADS) {
-            const int depth = at / RIGHT_CHUNKS, column = at % RIGHT_CHUNKS * 8;
+        for (int depth = threadIdx.x / RIGHT_CHUNKS; depth < DEPTH; depth += RIGHT_STEP)
             read_right(right + depth * M::RIGHT_STRIDE + column, f, first_column + column,
                        first + depth, first + depth < end);
-        }
     }
 
     __device__ void settle(T *left, int stage)
@@ -104,10 +103,11 @@ template <class T, int ROWS, int COLUMNS> struct shared_plan {
 };
 
 /* Number (row, column) of a tile's sums is a weight's gradient, or padding. */
-__device__ static int64_t weight_of(const facs_conv &g, int paired, int row, int column)
+__device__ static int64_t weight_of(const facs_conv &g, const tap_order &order, int row,
+                                    int column)
 {
-    const tap_chunk c = tap_chunk_at(g.kh, g.kw, g.ci, paired, row / 8);
-    const int kx = c.kx + (paired ? row % 8 / 4 : 0);
+    const tap_chunk c = tap_chunk_at(order, row / 8);
+    const int paired = order.paired, kx = c.kx + (paired ? row % 8 / 4 : 0);
     const int channel = c.channel + (paired ? row % 4 : row % 8);
     if (!c.inside || kx >= g.kw || channel >= g.ci || column >= g.co) return -1;
     return ((int64_t)(c.ky * g.kw + kx) * g.ci + channel) * g.co + column;
@@ -126,9 +126,8 @@ __global__ static void __launch_bounds__(THREADS, 2)
     const int64_t begin = blockIdx.z * range;
     const int64_t end = begin + range < pixels ? begin + range : pixels;
     const int steps = (int)((end - begin + DEPTH - 1) / DEPTH);
-    const tap_chunk chunk =
-        tap_chunk_at(g.kh, g.kw, g.ci, r.paired,
-                     blockIdx.x * parts_type::LEFT_CHUNKS + parts_type::left_column() / 8);
+    const tap_chunk chunk = tap_chunk_at(r.order, blockIdx.x * parts_type::LEFT_CHUNKS +
+                                                      parts_type::left_column() / 8);
     parts_type parts = {
         r, f, chunk, chunk_norm_of(r, chunk), end, (int)(blockIdx.y * COLUMNS), pointwise, 0};
     typename S::M m;
@@ -158,14 +157,14 @@ __global__ static void __launch_bounds__(THREADS, 2)
     __syncthreads();
     partials += blockIdx.z * (int64_t)g.kh * g.kw * g.ci * g.co;
     for (int i = threadIdx.x; i < ROWS * COLUMNS; i += THREADS) {
-        const int64_t at = weight_of(g, r.paired, blockIdx.x * ROWS + i / COLUMNS,
+        const int64_t at = weight_of(g, r.order, blockIdx.x * ROWS + i / COLUMNS,
                                      blockIdx.y * COLUMNS + i % COLUMNS);
         if (at >= 0) partials[at] = sums[i / COLUMNS * S::STRIDE + i % COLUMNS];
     }
 }
 
 struct shape {
-    int tile; /* rows and columns */
+    int rows, columns; /* of a tile */
     unsigned down, across, ranges;
     int64_t range;
 };
@@ -174,9 +173,11 @@ template <class T> static shape shape_of(const facs_conv *g, int64_t pixels)
 {
     const int depth = facs_conv_chunks(g->kh, g->kw, g->ci, facs_conv_paired(g->ci, 0)) * 8;
     shape s;
-    s.tile = sizeof(T) == 2 && depth > 64 && g->co > 64 ? 128 : 64;
-    s.down = facs_cuda_blocks(depth, s.tile);
-    s.across = facs_cuda_blocks(g->co, s.tile);
+    const int narrow = sizeof(T) == 2;
+    s.columns = narrow && g->co <= 32 ? 32 : narrow && depth > 64 && g->co > 64 ? 128 : 64;
+    s.rows = s.columns == 64 || depth <= 64 ? 64 : 128;
+    s.down = facs_cuda_blocks(depth, s.rows);
+    s.across = facs_cuda_blocks(g->co, s.columns);
     const int64_t wanted = (BLOCKS + s.down * s.across - 1) / (s.down * s.across);
     const int64_t most = (pixels + LEAST_PIXELS - 1) / LEAST_PIXELS;
     const int64_t ranges = wanted < most ? wanted : most;
@@ -201,13 +202,13 @@ size_t facs_cuda_rows<T>::conv_bwd_scratch(const facs_conv *g, int64_t n, int)
     return most > corrections ? most : corrections;
 }
 
-template <class T, int TILE>
+template <class T, int ROWS, int COLUMNS>
 static void launch(const shape &s, float *partials, const facs_conv *g, const reading<T> &r,
                    const right_factor<T> &f, int64_t pixels)
 {
-    const size_t bytes = shared_plan<T, TILE, TILE>::BYTES;
-    facs_cuda_allow_shared(weight_gradient<T, TILE, TILE>, bytes);
-    FACS_LAUNCH((weight_gradient<T, TILE, TILE>), dim3(s.down, s.across, s.ranges), THREADS,
+    const size_t bytes = shared_plan<T, ROWS, COLUMNS>::BYTES;
+    facs_cuda_allow_shared(weight_gradient<T, ROWS, COLUMNS>, bytes);
+    FACS_LAUNCH((weight_gradient<T, ROWS, COLUMNS>), dim3(s.down, s.across, s.ranges), THREADS,
                 bytes, partials, *g, r, f, pixels, s.range, facs_conv_is_pointwise(g));
 }
 
@@ -225,12 +226,16 @@ void facs_cuda_rows<T>::conv_bwd_w(const facs_context *ctx, const facs_conv *g, 
     float *partials = s.ranges == 1 ? dw : (float *)ctx->scratch;
     if (pixels < 1) return;
     if constexpr (sizeof(T) == 2) {
-        if (s.tile == 128)
-            launch<T, 128>(s, partials, g, r, f, pixels);
+        if (s.columns == 32 && s.rows == 128)
+            launch<T, 128, 32>(s, partials, g, r, f, pixels);
+        else if (s.columns == 32)
+            launch<T, 64, 32>(s, partials, g, r, f, pixels);
+        else if (s.columns == 128)
+            launch<T, 128, 128>(s, partials, g, r, f, pixels);
         else
-            launch<T, 64>(s, partials, g, r, f, pixels);
+            launch<T, 64, 64>(s, partials, g, r, f, pixels);
     } else {
-        launch<T, 64>(s, partials, g, r, f, pixels);
+        launch<T, 64, 64>(s, partials, g, r, f, pixels);
     }
     if (s.ranges > 1) facs_cuda_sum_blocks(dw, partials, s.ranges, size);
 }

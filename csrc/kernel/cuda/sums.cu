@@ -5,15 +5,10 @@
 
 enum { LANES = 32, ROWS = 32 };
 
-/* The sum of column `c` of partials, for the threads of row 0; all threads must call. */
-__device__ static double column_sum(const float *partials, int64_t blocks, int64_t stride,
-                                    int64_t c, int inside)
+/* Adds the rows' sums of a channel, for the threads of row 0; all threads must call. */
+__device__ static double over_rows(double sum)
 {
     __shared__ double rows[ROWS][LANES];
-    double sum = 0;
-    if (inside)
-#pragma unroll 4
-        for (int64_t b = threadIdx.y; b < blocks; b += ROWS) sum += partials[b * stride + c];
     rows[threadIdx.y][threadIdx.x] = sum;
     __syncthreads();
     sum = 0;
@@ -22,16 +17,33 @@ __device__ static double column_sum(const float *partials, int64_t blocks, int64
     return sum;
 }
 
+/* A channel's two sums over partials [blocks][2][channels]. */
+struct two_sums {
+    double first, second;
+};
+
+__device__ static two_sums sums_of(const float *partials, int64_t blocks, int channels, int c)
+{
+    two_sums s = {0, 0};
+    if (c < channels)
+#pragma unroll 8
+        for (int64_t b = threadIdx.y; b < blocks; b += ROWS) {
+            s.first += partials[2 * b * channels + c];
+            s.second += partials[(2 * b + 1) * channels + c];
+        }
+    s.first = over_rows(s.first);
+    s.second = over_rows(s.second);
+    return s;
+}
+
 __global__ static void add_norm_sums(float *sum, float *weighted, const float *partials,
                                      int64_t blocks, int channels)
 {
     const int c = blockIdx.x * LANES + threadIdx.x;
-    const double first = column_sum(partials, blocks, 2 * channels, c, c < channels);
-    const double second =
-        column_sum(partials, blocks, 2 * channels, channels + c, c < channels);
+    const two_sums s = sums_of(partials, blocks, channels, c);
     if (threadIdx.y || c >= channels) return;
-    sum[c] += (float)first;
-    weighted[c] += (float)second;
+    sum[c] += (float)s.first;
+    weighted[c] += (float)s.second;
 }
 
 void facs_cuda_add_norm_sums(const float *partials, int64_t blocks, int channels,
@@ -45,11 +57,9 @@ __global__ static void finish_moments(float *mean, float *variance, const float 
                                       int64_t blocks, int channels, double pixels)
 {
     const int c = blockIdx.x * LANES + threadIdx.x;
-    const double sum = column_sum(partials, blocks, 2 * channels, c, c < channels);
-    const double squares =
-        column_sum(partials, blocks, 2 * channels, channels + c, c < channels);
+    const two_sums s = sums_of(partials, blocks, channels, c);
     if (threadIdx.y || c >= channels) return;
-    const double centre = sum / pixels, spread = squares / pixels - centre * centre;
+    const double centre = s.first / pixels, spread = s.second / pixels - centre * centre;
     mean[c] = (float)centre;
     variance[c] = spread > 0 ? (float)spread : spread != spread ? (float)spread : 0;
 }
@@ -65,7 +75,11 @@ __global__ static void sum_blocks(float *out, const float *partials, int64_t blo
                                   int64_t count)
 {
     const int64_t i = (int64_t)blockIdx.x * LANES + threadIdx.x;
-    const double sum = column_sum(partials, blocks, count, i, i < count);
+    double sum = 0;
+    if (i < count)
+#pragma unroll 8
+        for (int64_t b = threadIdx.y; b < blocks; b += ROWS) sum += partials[b * count + i];
+    sum = over_rows(sum);
     if (!threadIdx.y && i < count) out[i] = (float)sum;
 }
 

@@ -37,6 +37,29 @@ template <class T> __device__ static inline eight<T> packed_of(const float v[8])
     return e;
 }
 
+/* Clamps eight numbers as they are stored. Bounds of bfloat16 are rounded as numbers are, so
+ * that this is the same as clamping before. NaN stays. */
+__device__ static inline void clamp_eight(eight<float> &e, facs_clamp clamp)
+{
+    float v[8];
+    unpack(v, e);
+#pragma unroll
+    for (int i = 0; i < 8; i++) v[i] = clamped(v[i], clamp);
+    e = packed_of<float>(v);
+}
+
+__device__ static inline void clamp_eight(eight<bfloat16> &e, facs_clamp clamp)
+{
+    __nv_bfloat162 *pairs = (__nv_bfloat162 *)&e;
+    const __nv_bfloat162 low = __float2bfloat162_rn(clamp.low);
+    const __nv_bfloat162 high = __float2bfloat162_rn(clamp.high);
+#pragma unroll
+    for (int i = 0; i < 4; i++) pairs[i] = __hmax2_nan(pairs[i], low);
+    if (clamp.high < INFINITY)
+#pragma unroll
+        for (int i = 0; i < 4; i++) pairs[i] = __hmin2_nan(pairs[i], high);
+}
+
 /* The first `count` of eight numbers, zeros behind; wide: all eight, aligned. */
 template <class T>
 __device__ static inline eight<T> fetch_eight(const T *p, int count, int wide)
