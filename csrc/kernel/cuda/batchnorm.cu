@@ -88,19 +88,18 @@ void facs_cuda_rows<T>::channel_sums(const facs_context *ctx, float *sum, const 
 }
 FACS_CUDA_ROW(channel_sums)
 
-/* A number near the mean, which keeps the squares small where the mean is large: the mean of
- * some pixels far from each other. */
+/* A number near the mean, which keeps the squares small where the mean is large: the running
+ * mean of some pixels far from each other, that of equal numbers being what they are. */
 template <int V, class T>
 __device__ static void centre_of(float centre[V], const pixel_rows<T> &x, int64_t pixels, int c)
 {
     const int samples = 8;
-    float v[V];
-#pragma unroll
-    for (int i = 0; i < V; i++) centre[i] = 0;
-    for (int s = 0; s < samples; s++) {
+    get<V>(centre, x.at(0, c));
+    for (int s = 1; s < samples; s++) {
+        float v[V];
         get<V>(v, x.at(s * pixels / samples, c));
 #pragma unroll
-        for (int i = 0; i < V; i++) centre[i] += v[i] * (1.0f / samples);
+        for (int i = 0; i < V; i++) centre[i] += (v[i] - centre[i]) / (float)(s + 1);
     }
 }
 

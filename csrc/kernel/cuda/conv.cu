@@ -8,148 +8,74 @@
  * has. */
 static const int BLOCKS = 528;
 
-/* What is read for the rows of a product: row (n, y, x) of the tensor written takes, for each
- * tap, `inner` channels of one pixel of the tensor read. Depth runs over (tap, channel), the
- * channels of a tap padded to a multiple of eight. */
-template <class T> struct reading {
-    const T *data;
-    int64_t stride;
-    int h, w, inner;    /* of the tensor read */
-    int rows_h, rows_w; /* of the tensor written */
-    int kh, kw, step, top, left;
-    int backward; /* from a convolution's input to its output */
-    int wide;     /* all eight channels of a chunk are there and aligned */
-    facs_norm norm;
+/* Which rows of a tile a thread brings: the same chunk of a step for each. */
+template <int ROWS> struct share {
+    static const int CHUNKS = DEPTH / 8, ROW_STEP = THREADS / CHUNKS, MINE = ROWS / ROW_STEP;
+    __device__ static int chunk() { return (int)threadIdx.x % CHUNKS; }
+    __device__ static int row() { return (int)threadIdx.x / CHUNKS; }
 };
 
-/* Where a row looks; inside: the row exists. */
-struct place {
-    int64_t image; /* pixel index of the image's first pixel */
-    int y, x, inside;
-};
-
-template <class T>
-__device__ static place place_of(const reading<T> &r, int64_t row, int64_t rows)
-{
-    place p = {0, 0, 0, row < rows};
-    const unsigned area = (unsigned)(r.rows_h * r.rows_w);
-    const unsigned n = (unsigned)(row / area), rest = (unsigned)(row - (int64_t)n * area);
-    p.image = (int64_t)n * r.h * r.w;
-    p.y = (int)(rest / (unsigned)r.rows_w);
-    p.x = (int)(rest - (unsigned)p.y * (unsigned)r.rows_w);
-    return p;
-}
-
-/* The pixel that a tap of a row reads, or -1. */
-template <class T>
-__device__ static int64_t tap_pixel(const reading<T> &r, const place &p, int ky, int kx)
-{
-    int y, x;
-    if (r.backward) {
-        y = p.y + r.top - ky, x = p.x + r.left - kx;
-        if (y < 0 || x < 0 || y % r.step || x % r.step) return -1;
-        y /= r.step, x /= r.step;
-    } else {
-        y = p.y * r.step - r.top + ky, x = p.x * r.step - r.left + kx;
-    }
-    if (!p.inside || y < 0 || x < 0 || y >= r.h || x >= r.w) return -1;
-    return p.image + (int64_t)y * r.w + x;
-}
-
-/* What a thread holds of the next step: the same chunk of depth for each of its rows. */
-template <class T, int ROWS, int COLUMNS> struct held {
-    static const int CHUNKS = DEPTH / 8, ROW_STEP = THREADS / CHUNKS;
-    static const int MINE = ROWS / ROW_STEP;
-    static const int RIGHT_CHUNKS = DEPTH * COLUMNS / 8,
-                     RIGHT_MINE = (RIGHT_CHUNKS + THREADS - 1) / THREADS;
-    eight<T> left[MINE], right[RIGHT_MINE];
-    int channel; /* of the chunk; -1: behind the last tap */
-    unsigned inside;
-};
-
-template <class T, int ROWS, int COLUMNS, bool POINTWISE>
-__device__ static void fetch(held<T, ROWS, COLUMNS> &h, const reading<T> &r,
-                             const place *places, int64_t first_row, int64_t rows,
-                             const T *weights, int padded, int first_column, int step)
-{
-    typedef held<T, ROWS, COLUMNS> H;
-    const int chunk = step * H::CHUNKS + (int)threadIdx.x % H::CHUNKS;
-    const int per_tap = (r.inner + 7) / 8;
-    const int tap = POINTWISE ? 0 : chunk / per_tap;
-    const int channel = (chunk - tap * per_tap) * 8;
-    const int there = POINTWISE ? chunk < per_tap : tap < r.kh * r.kw;
-    const int ky = POINTWISE ? 0 : tap / r.kw, kx = POINTWISE ? 0 : tap - ky * r.kw;
-
-    h.channel = there ? channel : -1;
-    h.inside = 0;
-#pragma unroll
-    for (int i = 0; i < H::MINE; i++) {
-        int64_t pixel;
-        if (POINTWISE) {
-            pixel = first_row + (int)threadIdx.x / H::CHUNKS + i * H::ROW_STEP;
-            if (pixel >= rows) pixel = -1;
-        } else {
-            pixel = tap_pixel(r, places[i], ky, kx);
-        }
-        h.left[i] = eight_zeros<T>();
-        if (!there || pixel < 0) continue;
-        h.inside |= 1u << i;
-        h.left[i] = fetch_eight(r.data + pixel * r.stride + channel, r.inner - channel, r.wide);
-    }
-#pragma unroll
-    for (int i = 0; i < H::RIGHT_MINE; i++) {
-        const int at = (int)threadIdx.x + i * THREADS;
-        const int depth = at / (COLUMNS / 8), column = at % (COLUMNS / 8) * 8 + first_column;
-        h.right[i] = eight_zeros<T>();
-        if (at < H::RIGHT_CHUNKS && column < padded)
-            h.right[i] = *(const eight<T> *)(weights +
-                                             (int64_t)(step * DEPTH + depth) * padded + column);
-    }
-}
-
-/* Puts what is held into shared memory, the left side through the norm. */
-template <class T, int ROWS, int COLUMNS>
-__device__ static void place_held(T *left, T *right, const held<T, ROWS, COLUMNS> &h,
-                                  const reading<T> &r)
-{
-    typedef held<T, ROWS, COLUMNS> H;
+/* The factors of a product and the step they are at. */
+template <class T, int ROWS, int COLUMNS> struct product_parts {
     typedef tile<T, ROWS, COLUMNS, false> M;
-    const int chunk = (int)threadIdx.x % H::CHUNKS, row = (int)threadIdx.x / H::CHUNKS;
-    float scale[8], shift[8];
-    const int normed_too = r.norm.scale != NULL && h.channel >= 0;
+    typedef share<ROWS> mine;
 
-    if (normed_too) {
+    const reading<T> &r;
+    const T *weights;
+    int padded, first_column;
+    int64_t first_row, rows;
+    place places[mine::MINE];
+    unsigned unsettled; /* four bits a stage: which of the thread's chunks */
+
+    __device__ tap_chunk chunk_of(int step, int pointwise) const
+    {
+        const int chunk = step * mine::CHUNKS + mine::chunk();
+        if (!pointwise) return tap_chunk_at(r.kh, r.kw, r.inner, r.paired, chunk);
+        return tap_chunk{0, 0, chunk * 8, chunk * 8 < r.inner};
+    }
+
+    template <bool POINTWISE> __device__ void bring(T *left, T *right, int step, int stage)
+    {
+        const tap_chunk c = chunk_of(step, POINTWISE);
+        unsigned settle = 0;
 #pragma unroll
-        for (int i = 0; i < 8; i++) {
-            const int c = h.channel + i < r.inner ? h.channel + i : r.inner - 1;
-            scale[i] = __ldg(r.norm.scale + c);
-            shift[i] = __ldg(r.norm.shift + c);
+        for (int i = 0; i < mine::MINE; i++) {
+            const int row = mine::row() + i * mine::ROW_STEP;
+            int64_t pixel = -1, next = -1;
+            if (POINTWISE) {
+                pixel = c.inside && first_row + row < rows ? first_row + row : -1;
+            } else if (c.inside) {
+                pixel = tap_pixel(r, places[i], c.ky, c.kx);
+                if (r.paired) next = tap_pixel(r, places[i], c.ky, c.kx + 1);
+            }
+            T *to = left + row * M::LEFT_STRIDE + mine::chunk() * 8;
+            settle |= (unsigned)read_chunk(to, r, c, pixel, next) << i;
+        }
+        unsettled = (unsettled & ~(15u << 4 * stage)) | settle << 4 * stage;
+#pragma unroll
+        for (int at = threadIdx.x; at < DEPTH * COLUMNS / 8; at += THREADS) {
+            const int depth = at / (COLUMNS / 8), column = at % (COLUMNS / 8) * 8;
+            const int inside = first_column + column < padded;
+            const int64_t from =
+                (int64_t)(step * DEPTH + depth) * padded + first_column + column;
+            copy_numbers(right + depth * M::RIGHT_STRIDE + column,
+                         weights + (inside ? from : 0), inside);
         }
     }
+
+    template <bool POINTWISE> __device__ void settle(T *left, int step, int stage)
+    {
+        const unsigned mask = unsettled >> 4 * stage & 15;
+        if (!mask) return;
+        const chunk_norm n = chunk_norm_of(r, chunk_of(step, POINTWISE));
 #pragma unroll
-    for (int i = 0; i < H::MINE; i++) {
-        eight<T> e = h.left[i];
-        if (normed_too && (h.inside >> i & 1)) {
-            float v[8];
-            unpack(v, e);
-#pragma unroll
-            for (int j = 0; j < 8; j++)
-                v[j] = clamped(scale[j] * v[j] + shift[j], r.norm.clamp);
-            if (!r.wide)
-                for (int j = 0; j < 8; j++)
-                    if (h.channel + j >= r.inner) v[j] = 0;
-            e = packed_of<T>(v);
-        }
-        *(eight<T> *)(left + (row + i * H::ROW_STEP) * M::LEFT_STRIDE + chunk * 8) = e;
+        for (int i = 0; i < mine::MINE; i++)
+            if (mask >> i & 1)
+                settle_chunk(left + (mine::row() + i * mine::ROW_STEP) * M::LEFT_STRIDE +
+                                 mine::chunk() * 8,
+                             r, n);
     }
-#pragma unroll
-    for (int i = 0; i < H::RIGHT_MINE; i++) {
-        const int at = (int)threadIdx.x + i * THREADS;
-        if (at < H::RIGHT_CHUNKS)
-            *(eight<T> *)(right + at / (COLUMNS / 8) * M::RIGHT_STRIDE +
-                          at % (COLUMNS / 8) * 8) = h.right[i];
-    }
-}
+};
 
 /* Forward: bias, clamp, moments. */
 template <class T> struct forward_end {
@@ -160,20 +86,37 @@ template <class T> struct forward_end {
     facs_clamp clamp;
     float *partials; /* [blocks][2][columns] or NULL */
 
-    __device__ void finish(int64_t row, int column, float v[8], float first[8],
-                           float second[8]) const
+    static const int AHEAD = 4; /* rows that a thread looks ahead for at a time */
+    struct channels {
+        float bias[8];
+    };
+    struct ahead {
+    };
+
+    __device__ channels channels_of(int column) const
     {
-        const int count = columns - column < 8 ? columns - column : 8;
+        channels c;
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            c.bias[i] = bias && column + i < columns ? __ldg(bias + column + i) : 0;
+        return c;
+    }
+
+    __device__ ahead look(int64_t, int) const
+    {
+        return ahead();
+    }
+
+    __device__ void finish(int64_t row, int column, float v[8], const channels &c,
+                           const ahead &, float first[8], float second[8]) const
+    {
         T *to = y + row * stride + column;
-        if (bias)
 #pragma unroll
-            for (int i = 0; i < 8; i++) v[i] += i < count ? __ldg(bias + column + i) : 0;
-#pragma unroll
-        for (int i = 0; i < 8; i++) v[i] = clamped(v[i], clamp);
+        for (int i = 0; i < 8; i++) v[i] = clamped(v[i] + c.bias[i], clamp);
         if (wide)
             store_eight(to, v);
         else
-            for (int i = 0; i < count; i++) put_number(to + i, v[i]);
+            for (int i = 0; i < 8 && column + i < columns; i++) put_number(to + i, v[i]);
         if (partials)
 #pragma unroll
             for (int i = 0; i < 8; i++) {
@@ -192,38 +135,65 @@ template <class T> struct backward_end {
     facs_norm norm;
     float *partials;
 
-    __device__ void finish(int64_t row, int column, float v[8], float first[8],
-                           float second[8]) const
+    static const int AHEAD = 2;
+    struct channels {
+        float scale[8], shift[8], mean[8];
+    };
+    struct ahead {
+        eight<T> x, before;
+    };
+
+    __device__ channels channels_of(int column) const
     {
-        const int count = columns - column < 8 ? columns - column : 8;
-        if (norm.scale) {
-            float seen[8];
-            unpack(seen, fetch_eight(x + row * x_stride + column, count, wide));
+        channels c;
+        if (norm.scale)
 #pragma unroll
             for (int i = 0; i < 8; i++) {
-                const int c = column + (i < count ? i : 0);
-                const float scale = __ldg(norm.scale + c);
-                const float y = scale * seen[i] + __ldg(norm.shift + c);
+                const int at = column + i < columns ? column + i : column;
+                c.scale[i] = __ldg(norm.scale + at);
+                c.shift[i] = __ldg(norm.shift + at);
+                c.mean[i] = partials ? __ldg(norm.mean + at) : 0;
+            }
+        return c;
+    }
+
+    __device__ ahead look(int64_t row, int column) const
+    {
+        ahead a;
+        const int count = columns - column;
+        if (norm.scale) a.x = fetch_eight(x + row * x_stride + column, count, wide);
+        if (dx && accumulate)
+            a.before = fetch_eight<T>(dx + row * dx_stride + column, count, wide);
+        return a;
+    }
+
+    __device__ void finish(int64_t row, int column, float v[8], const channels &c,
+                           const ahead &a, float first[8], float second[8]) const
+    {
+        if (norm.scale) {
+            float seen[8];
+            unpack(seen, a.x);
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                const float y = c.scale[i] * seen[i] + c.shift[i];
                 const float h = y > norm.clamp.low && y < norm.clamp.high ? v[i] : 0;
-                if (partials) {
-                    first[i] += h;
-                    second[i] += h * (seen[i] - __ldg(norm.mean + c));
-                }
-                v[i] = scale * h;
+                first[i] += h;
+                second[i] += h * (seen[i] - c.mean[i]);
+                v[i] = c.scale[i] * h;
             }
         }
         if (!dx) return;
         T *to = dx + row * dx_stride + column;
         if (accumulate) {
             float before[8];
-            unpack(before, fetch_eight<T>(to, count, wide));
+            unpack(before, a.before);
 #pragma unroll
             for (int i = 0; i < 8; i++) v[i] += before[i];
         }
         if (wide)
             store_eight(to, v);
         else
-            for (int i = 0; i < count; i++) put_number(to + i, v[i]);
+            for (int i = 0; i < 8 && column + i < columns; i++) put_number(to + i, v[i]);
     }
 };
 
@@ -260,58 +230,85 @@ __device__ static void write_partials(float *partials, int columns, int first_co
 template <class T, int ROWS, int COLUMNS> struct shared_plan {
     typedef tile<T, ROWS, COLUMNS, false> M;
     static const int STRIDE = COLUMNS + 4; /* of the spilled sums */
-    static const size_t FACTORS = 2 * (M::LEFT + M::RIGHT) * sizeof(T);
+    static const int STAGE = M::LEFT + M::RIGHT;
+    static const size_t FACTORS = STAGES * STAGE * sizeof(T);
     static const size_t SUMS = ROWS * STRIDE * sizeof(float);
     static const size_t BYTES = FACTORS > SUMS ? FACTORS : SUMS;
 };
+
+/* The sums of a tile, in the registers of its warps. */
+template <class T, int ROWS, int COLUMNS, bool POINTWISE>
+__device__ static void multiply_tile(tile<T, ROWS, COLUMNS, false> &m,
+                                     product_parts<T, ROWS, COLUMNS> &parts, T *factors,
+                                     int steps)
+{
+    typedef shared_plan<T, ROWS, COLUMNS> S;
+    m.clear();
+#pragma unroll 1
+    for (int step = 0; step < STAGES - 1; step++) {
+        T *left = factors + step * S::STAGE;
+        if (step < steps) parts.template bring<POINTWISE>(left, left + S::M::LEFT, step, step);
+        end_copies();
+    }
+    for (int step = 0; step < steps; step++) {
+        const int stage = step % STAGES, later = step + STAGES - 1;
+        T *left = factors + stage * S::STAGE, *far = factors + later % STAGES * S::STAGE;
+        wait_for_copies<STAGES - 2>();
+        parts.template settle<POINTWISE>(left, step, stage);
+        __syncthreads();
+        if (later < steps)
+            parts.template bring<POINTWISE>(far, far + S::M::LEFT, later, later % STAGES);
+        end_copies();
+        m.add(left, left + S::M::LEFT);
+    }
+    wait_for_copies<0>();
+    __syncthreads();
+}
 
 template <class T, int ROWS, int COLUMNS, bool POINTWISE, class End>
 __global__ static void __launch_bounds__(THREADS, 2)
     product(reading<T> r, const T *weights, int padded, int steps, int64_t rows, End end)
 {
     typedef shared_plan<T, ROWS, COLUMNS> S;
-    typedef typename S::M M;
-    typedef held<T, ROWS, COLUMNS> H;
+    typedef share<ROWS> mine;
+    static const int ROW_STEP = THREADS / (COLUMNS / 8), AHEAD = End::AHEAD;
     extern __shared__ __align__(16) char shared[];
-    T *factors = (T *)shared;
     float *sums = (float *)shared;
     const int first_column = blockIdx.y * COLUMNS;
+    const int chunk = (int)threadIdx.x % (COLUMNS / 8) * 8, column = first_column + chunk;
     float first[8] = {0}, second[8] = {0};
 
     for (int64_t first_row = (int64_t)blockIdx.x * ROWS; first_row < rows;
          first_row += (int64_t)gridDim.x * ROWS) {
-        place places[H::MINE];
-        H h;
-        M m;
+        product_parts<T, ROWS, COLUMNS> parts = {r,         weights, padded, first_column,
+                                                 first_row, rows,    {},     0};
+        typename S::M m;
         if (!POINTWISE)
 #pragma unroll
-            for (int i = 0; i < H::MINE; i++)
-                places[i] = place_of(
-                    r, first_row + (int)threadIdx.x / H::CHUNKS + i * H::ROW_STEP, rows);
-        m.clear();
-        fetch<T, ROWS, COLUMNS, POINTWISE>(h, r, places, first_row, rows, weights, padded,
-                                           first_column, 0);
-        for (int step = 0; step < steps; step++) {
-            T *left = factors + (step & 1) * (M::LEFT + M::RIGHT), *right = left + M::LEFT;
-            place_held(left, right, h, r);
-            __syncthreads();
-            if (step + 1 < steps)
-                fetch<T, ROWS, COLUMNS, POINTWISE>(h, r, places, first_row, rows, weights,
-                                                   padded, first_column, step + 1);
-            m.add(left, right);
-        }
-        __syncthreads();
+            for (int i = 0; i < mine::MINE; i++)
+                parts.places[i] =
+                    place_of(r, first_row + mine::row() + i * mine::ROW_STEP, rows);
+        multiply_tile<T, ROWS, COLUMNS, POINTWISE>(m, parts, (T *)shared, steps);
         m.spill(sums, S::STRIDE);
         __syncthreads();
-        const int chunk = (int)threadIdx.x % (COLUMNS / 8);
-        if (first_column + chunk * 8 < end.columns)
-            for (int i = (int)threadIdx.x / (COLUMNS / 8); i < ROWS;
-                 i += THREADS / (COLUMNS / 8)) {
-                float v[8];
-                if (first_row + i >= rows) break;
-                load_eight(v, sums + i * S::STRIDE + chunk * 8);
-                end.finish(first_row + i, first_column + chunk * 8, v, first, second);
+        if (column < end.columns) {
+            const typename End::channels c = end.channels_of(column);
+            for (int i = (int)threadIdx.x / (COLUMNS / 8); i < ROWS; i += AHEAD * ROW_STEP) {
+                typename End::ahead a[AHEAD];
+#pragma unroll
+                for (int j = 0; j < AHEAD; j++)
+                    if (i + j * ROW_STEP < ROWS && first_row + i + j * ROW_STEP < rows)
+                        a[j] = end.look(first_row + i + j * ROW_STEP, column);
+#pragma unroll
+                for (int j = 0; j < AHEAD; j++) {
+                    const int row = i + j * ROW_STEP;
+                    float v[8];
+                    if (row >= ROWS || first_row + row >= rows) break;
+                    load_eight(v, sums + row * S::STRIDE + chunk);
+                    end.finish(first_row + row, column, v, c, a[j], first, second);
+                }
             }
+        }
         __syncthreads();
     }
     if (end.partials)
@@ -370,13 +367,13 @@ static void choose_columns(const shape &s, const reading<T> &r, const T *weights
 }
 
 template <class T, class End>
-static void run_product(const shape &s, const reading<T> &r, const T *weights, int64_t rows,
-                        const End &end)
+static void run_product(const shape &s, const facs_conv *g, const reading<T> &r,
+                        const facs_real *packed, int64_t rows, const End &end)
 {
-    const int steps = facs_conv_depth(r.kh * r.kw, r.inner) / DEPTH;
+    const T *weights = (const T *)(const void *)packed;
+    const int steps = facs_conv_depth(g, r.inner, r.paired) / DEPTH;
     const int padded = facs_conv_padded(end.columns);
-    const int pointwise = r.kh * r.kw == 1 && r.step == 1 && !r.top && !r.left &&
-                          r.h == r.rows_h && r.w == r.rows_w;
+    const int pointwise = facs_conv_is_pointwise(g);
     if constexpr (sizeof(T) == 2) {
         if (s.tile_rows == 64 && pointwise)
             choose_columns<T, 64, true>(s, r, weights, padded, steps, rows, end);
@@ -389,11 +386,6 @@ static void run_product(const shape &s, const reading<T> &r, const T *weights, i
     } else {
         choose_columns<T, 64, false>(s, r, weights, padded, steps, rows, end);
     }
-}
-
-template <class T> static int is_wide(const void *data, int64_t stride, int channels)
-{
-    return channels % 8 == 0 && stride % 8 == 0 && (uintptr_t)data % (8 * sizeof(T)) == 0;
 }
 
 template <class T> size_t facs_cuda_rows<T>::conv_fwd_scratch(const facs_conv *g, int64_t, int)
@@ -410,30 +402,15 @@ void facs_cuda_rows<T>::conv_fwd(const facs_context *ctx, const facs_conv *g,
 {
     const int64_t rows = facs_tensor_pixels(y);
     const shape s = shape_of<T>(rows, g->co);
-    const reading<T> r = {data_of<T>(*x),
-                          x->stride,
-                          g->h,
-                          g->w,
-                          g->ci,
-                          g->oh,
-                          g->ow,
-                          g->kh,
-                          g->kw,
-                          g->stride,
-                          g->pad_top,
-                          g->pad_left,
-                          0,
-                          is_wide<T>(x->data, x->stride, g->ci),
-                          facs_cuda_norm(norm)};
     const forward_end<T> end = {data_of<T>(*y),
                                 y->stride,
                                 g->co,
-                                is_wide<T>(y->data, y->stride, g->co),
+                                facs_cuda_by_eight<T>(y),
                                 bias,
                                 clamp,
                                 moments ? (float *)ctx->scratch : NULL};
     if (rows < 1) return;
-    run_product(s, r, (const T *)(const void *)packed, rows, end);
+    run_product(s, g, facs_conv_reading<T>(g, x, norm, 0), packed, rows, end);
     if (moments) facs_cuda_finish_moments(end.partials, s.blocks, g->co, rows, moments);
 }
 
@@ -446,36 +423,20 @@ void facs_cuda_rows<T>::conv_bwd_x(const facs_context *ctx, const facs_conv *g,
 {
     const int64_t rows = dy->n * g->h * g->w;
     const shape s = shape_of<T>(rows, g->ci);
-    const reading<T> r = {data_of<T>(*dy),
-                          dy->stride,
-                          g->oh,
-                          g->ow,
-                          g->co,
-                          g->h,
-                          g->w,
-                          g->kh,
-                          g->kw,
-                          g->stride,
-                          g->pad_top,
-                          g->pad_left,
-                          1,
-                          is_wide<T>(dy->data, dy->stride, g->co),
-                          facs_norm{}};
     const int sums = norm && norm->sum;
     const backward_end<T> end = {dx ? data_of<T>(*dx) : NULL,
                                  norm ? data_of<T>(*x) : NULL,
                                  dx ? dx->stride : 0,
                                  norm ? x->stride : 0,
                                  g->ci,
-                                 (!dx || is_wide<T>(dx->data, dx->stride, g->ci)) &&
-                                     (!norm || is_wide<T>(x->data, x->stride, g->ci)) &&
-                                     g->ci % 8 == 0,
+                                 (!dx || facs_cuda_by_eight<T>(dx)) &&
+                                     (!norm || facs_cuda_by_eight<T>(x)) && g->ci % 8 == 0,
                                  accumulate,
                                  facs_cuda_norm(norm),
                                  sums ? (float *)ctx->scratch : NULL};
     if (rows < 1) return;
     if (correction) facs_cuda_rows<T>::correct(ctx, dy, correction);
-    run_product(s, r, (const T *)(const void *)packed, rows, end);
+    run_product(s, g, facs_conv_reading<T>(g, dy, NULL, 1), packed, rows, end);
     if (sums) facs_cuda_add_norm_sums(end.partials, s.blocks, g->ci, norm);
 }
 

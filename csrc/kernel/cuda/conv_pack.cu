@@ -5,17 +5,19 @@
 /* Number (tap, read, written) of the factor is w[tap][read][written] times scale[written], or
  * for the way back w[tap][written][read]. */
 template <class T>
-__global__ static void pack(T *packed, const float *w, const float *scale, int taps, int inner,
-                            int columns, int depth, int padded, int backward)
+__global__ static void pack(T *packed, const float *w, const float *scale, int kh, int kw,
+                            int inner, int columns, int depth, int padded, int backward)
 {
     const int64_t count = (int64_t)depth * padded;
-    const int per_tap = (inner + 7) / 8 * 8;
+    const int paired = facs_conv_paired(inner, backward);
     for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < count;
          i += (int64_t)gridDim.x * blockDim.x) {
         const int written = (int)(i % padded), at = (int)(i / padded);
-        const int tap = at / per_tap, read = at % per_tap;
+        const tap_chunk c = tap_chunk_at(kh, kw, inner, paired, at / 8);
+        const int kx = c.kx + (paired ? at % 8 / 4 : 0), tap = c.ky * kw + kx;
+        const int read = c.channel + (paired ? at % 4 : at % 8);
         float value = 0;
-        if (tap < taps && read < inner && written < columns) {
+        if (c.inside && kx < kw && read < inner && written < columns) {
             value = backward ? w[((int64_t)tap * columns + written) * inner + read]
                              : w[((int64_t)tap * inner + read) * columns + written];
             if (scale) value *= scale[written];
@@ -28,25 +30,27 @@ template <class T>
 static void run_pack(facs_real *packed, const facs_conv *g, const facs_real *w,
                      const facs_real *scale, int backward)
 {
-    const int taps = g->kh * g->kw, inner = backward ? g->co : g->ci;
-    const int columns = backward ? g->ci : g->co;
-    const int depth = facs_conv_depth(taps, inner), padded = facs_conv_padded(columns);
+    const int inner = backward ? g->co : g->ci, columns = backward ? g->ci : g->co;
+    const int depth = facs_conv_depth(g, inner, facs_conv_paired(inner, backward));
+    const int padded = facs_conv_padded(columns);
     const unsigned blocks = facs_cuda_blocks((int64_t)depth * padded, 256);
     FACS_LAUNCH(pack<T>, blocks < 1024 ? blocks : 1024, 256, 0, (T *)(void *)packed, w, scale,
-                taps, inner, columns, depth, padded, backward);
+                g->kh, g->kw, inner, columns, depth, padded, backward);
 }
 
 /* In facs_real, which the plan counts in; blocks of it are aligned for any of the types. */
-template <class T> static int64_t packed_numbers(const facs_conv *g, int inner, int columns)
+template <class T>
+static int64_t packed_numbers(const facs_conv *g, int inner, int columns, int backward)
 {
-    const int64_t bytes = (int64_t)facs_conv_depth(g->kh * g->kw, inner) *
-                          facs_conv_padded(columns) * (int64_t)sizeof(T);
+    const int64_t bytes =
+        (int64_t)facs_conv_depth(g, inner, facs_conv_paired(inner, backward)) *
+        facs_conv_padded(columns) * (int64_t)sizeof(T);
     return (bytes + (int64_t)sizeof(facs_real) - 1) / (int64_t)sizeof(facs_real);
 }
 
 template <class T> int64_t facs_cuda_rows<T>::conv_packed(const facs_conv *g)
 {
-    return packed_numbers<T>(g, g->ci, g->co);
+    return packed_numbers<T>(g, g->ci, g->co, 0);
 }
 
 template <class T>
@@ -58,7 +62,7 @@ void facs_cuda_rows<T>::conv_pack(facs_real *packed, const facs_conv *g, const f
 
 template <class T> int64_t facs_cuda_rows<T>::conv_packed_bwd(const facs_conv *g)
 {
-    return packed_numbers<T>(g, g->co, g->ci);
+    return packed_numbers<T>(g, g->co, g->ci, 1);
 }
 
 template <class T>

@@ -7,150 +7,160 @@
 /* Blocks wanted in all, and pixels worth a range. */
 static const int BLOCKS = 264, LEAST_PIXELS = 256;
 
-template <class T> struct factors {
-    const T *x, *dy;
-    int64_t x_stride, dy_stride, pixels;
-    facs_conv g;
-    int x_wide, dy_wide, pointwise;
-    facs_norm norm;
+template <class T> struct right_factor {
+    const T *dy;
+    int64_t stride;
+    int columns, wide;
     correction_value correction;
 };
 
-/* What a thread's column of chunks on the left is: eight channels of one tap. */
-struct chunk_of_taps {
-    int ky, kx, channel, count; /* count 0: behind the last tap */
+/* Brings eight channels of pixel p of dy, corrected. */
+template <class T>
+__device__ static void read_right(T *to, const right_factor<T> &f, int column, int64_t p,
+                                  int inside)
+{
+    inside = inside && column < f.columns;
+    if (f.wide && !f.correction.slope) {
+        copy_numbers(to, inside ? f.dy + p * f.stride + column : f.dy, inside);
+        return;
+    }
+    float v[8] = {0};
+    for (int i = 0; i < 8 && inside && column + i < f.columns; i++) {
+        const int c = column + i;
+        v[i] = number_of(f.dy[p * f.stride + c]);
+        if (f.correction.slope)
+            v[i] += f.correction.slope[c] *
+                        number_of(((const T *)f.correction.y)[p * f.correction.stride + c]) +
+                    f.correction.offset[c];
+    }
+    store_eight(to, v);
+}
+
+template <class T, int ROWS, int COLUMNS> struct gradient_parts {
+    typedef tile<T, ROWS, COLUMNS, true> M;
+    static const int LEFT_CHUNKS = ROWS / 8, LEFT_STEP = THREADS / LEFT_CHUNKS;
+    static const int MINE = DEPTH / LEFT_STEP;
+    static const int RIGHT_CHUNKS = COLUMNS / 8, RIGHT_STEP = THREADS / RIGHT_CHUNKS;
+
+    const reading<T> &r;
+    const right_factor<T> &f;
+    tap_chunk chunk; /* of the thread, for every pixel it brings */
+    chunk_norm norm;
+    int64_t end;
+    int first_column, pointwise;
+    unsigned unsettled; /* four bits a stage */
+
+    __device__ static int left_column() { return (int)threadIdx.x % LEFT_CHUNKS * 8; }
+    __device__ static int left_depth() { return (int)threadIdx.x / LEFT_CHUNKS; }
+
+    /* Pixels first .. first + DEPTH - 1 */
+    __device__ void bring(T *left, T *right, int64_t first, int stage)
+    {
+        unsigned settle = 0;
+#pragma unroll
+        for (int i = 0; i < MINE; i++) {
+            const int depth = left_depth() + i * LEFT_STEP;
+            const int64_t p = first + depth;
+            int64_t pixel = -1, next = -1;
+            if (pointwise) {
+                pixel = chunk.inside && p < end ? p : -1;
+            } else if (chunk.inside) {
+                const place at = place_of(r, p, end);
+                pixel = tap_pixel(r, at, chunk.ky, chunk.kx);
+                if (r.paired) next = tap_pixel(r, at, chunk.ky, chunk.kx + 1);
+            }
+            settle |= (unsigned)read_chunk(left + depth * M::LEFT_STRIDE + left_column(), r,
+                                           chunk, pixel, next)
+                      << i;
+        }
+        unsettled = (unsettled & ~(15u << 4 * stage)) | settle << 4 * stage;
+#pragma unroll
+        for (int at = threadIdx.x; at < DEPTH * RIGHT_CHUNKS; at += THREADS) {
+            const int depth = at / RIGHT_CHUNKS, column = at % RIGHT_CHUNKS * 8;
+            read_right(right + depth * M::RIGHT_STRIDE + column, f, first_column + column,
+                       first + depth, first + depth < end);
+        }
+    }
+
+    __device__ void settle(T *left, int stage)
+    {
+        const unsigned mask = unsettled >> 4 * stage & 15;
+#pragma unroll
+        for (int i = 0; i < MINE; i++)
+            if (mask >> i & 1)
+                settle_chunk(left + (left_depth() + i * LEFT_STEP) * M::LEFT_STRIDE +
+                                 left_column(),
+                             r, norm);
+    }
 };
 
-__device__ static chunk_of_taps chunk_at(const facs_conv &g, int chunk)
-{
-    const int per_tap = (g.ci + 7) / 8, tap = chunk / per_tap;
-    chunk_of_taps c = {tap / g.kw, tap % g.kw, (chunk - tap * per_tap) * 8, 0};
-    if (tap < g.kh * g.kw) c.count = g.ci - c.channel < 8 ? g.ci - c.channel : 8;
-    return c;
-}
+template <class T, int ROWS, int COLUMNS> struct shared_plan {
+    typedef tile<T, ROWS, COLUMNS, true> M;
+    static const int STRIDE = COLUMNS + 4; /* of the spilled sums */
+    static const int STAGE = M::LEFT + M::RIGHT;
+    static const size_t FACTORS = STAGES * STAGE * sizeof(T);
+    static const size_t SUMS = ROWS * STRIDE * sizeof(float);
+    static const size_t BYTES = FACTORS > SUMS ? FACTORS : SUMS;
+};
 
-/* The pixel of x that a tap of output pixel p reads, or -1. */
-template <class T>
-__device__ static int64_t tap_pixel(const factors<T> &f, const chunk_of_taps &c, int64_t p)
+/* Number (row, column) of a tile's sums is a weight's gradient, or padding. */
+__device__ static int64_t weight_of(const facs_conv &g, int paired, int row, int column)
 {
-    if (p >= f.pixels) return -1;
-    if (f.pointwise) return p;
-    const unsigned area = (unsigned)(f.g.oh * f.g.ow);
-    const unsigned n = (unsigned)(p / area), rest = (unsigned)(p - (int64_t)n * area);
-    const int oy = (int)(rest / (unsigned)f.g.ow), ox = (int)(rest % (unsigned)f.g.ow);
-    const int y = oy * f.g.stride - f.g.pad_top + c.ky;
-    const int x = ox * f.g.stride - f.g.pad_left + c.kx;
-    if (y < 0 || x < 0 || y >= f.g.h || x >= f.g.w) return -1;
-    return ((int64_t)n * f.g.h + y) * f.g.w + x;
-}
-
-template <class T>
-__device__ static eight<T> left_chunk(const factors<T> &f, const chunk_of_taps &c, int64_t p,
-                                      const float scale[8], const float shift[8])
-{
-    const int64_t pixel = c.count ? tap_pixel(f, c, p) : -1;
-    if (pixel < 0) return eight_zeros<T>();
-    const eight<T> e = fetch_eight(f.x + pixel * f.x_stride + c.channel, c.count, f.x_wide);
-    if (!f.norm.scale) return e;
-    float v[8];
-    unpack(v, e);
-#pragma unroll
-    for (int i = 0; i < 8; i++)
-        v[i] = i < c.count ? clamped(scale[i] * v[i] + shift[i], f.norm.clamp) : 0;
-    return packed_of<T>(v);
-}
-
-template <class T>
-__device__ static eight<T> right_chunk(const factors<T> &f, int column, int64_t p)
-{
-    const int count = f.g.co - column < 8 ? f.g.co - column : 8;
-    if (p >= f.pixels || count <= 0) return eight_zeros<T>();
-    const eight<T> e = fetch_eight(f.dy + p * f.dy_stride + column, count, f.dy_wide);
-    if (!f.correction.slope) return e;
-    float v[8], y[8];
-    unpack(v, e);
-    unpack(y, fetch_eight((const T *)f.correction.y + p * f.correction.stride + column, count,
-                          f.dy_wide));
-#pragma unroll
-    for (int i = 0; i < 8; i++)
-        if (i < count)
-            v[i] += __ldg(f.correction.slope + column + i) * y[i] +
-                    __ldg(f.correction.offset + column + i);
-    return packed_of<T>(v);
+    const tap_chunk c = tap_chunk_at(g.kh, g.kw, g.ci, paired, row / 8);
+    const int kx = c.kx + (paired ? row % 8 / 4 : 0);
+    const int channel = c.channel + (paired ? row % 4 : row % 8);
+    if (!c.inside || kx >= g.kw || channel >= g.ci || column >= g.co) return -1;
+    return ((int64_t)(c.ky * g.kw + kx) * g.ci + channel) * g.co + column;
 }
 
 template <class T, int ROWS, int COLUMNS>
 __global__ static void __launch_bounds__(THREADS, 2)
-    weight_gradient(float *partials, factors<T> f, int64_t range)
+    weight_gradient(float *partials, facs_conv g, reading<T> r, right_factor<T> f,
+                    int64_t pixels, int64_t range, int pointwise)
 {
-    typedef tile<T, ROWS, COLUMNS, true> M;
-    static const int LEFT_CHUNKS = ROWS / 8, RIGHT_CHUNKS = COLUMNS / 8;
-    static const int LEFT_MINE = DEPTH * LEFT_CHUNKS / THREADS;
-    static const int RIGHT_STEP = THREADS / RIGHT_CHUNKS;
-    static const int RIGHT_MINE = (DEPTH + RIGHT_STEP - 1) / RIGHT_STEP;
-    __shared__ __align__(16) T factors_of_step[2][M::LEFT + M::RIGHT];
-    const int left_column = (int)threadIdx.x % LEFT_CHUNKS * 8;
-    const int left_depth = (int)threadIdx.x / LEFT_CHUNKS;
-    const int right_column = (int)threadIdx.x % RIGHT_CHUNKS * 8;
-    const int right_depth = (int)threadIdx.x / RIGHT_CHUNKS;
-    const int column = blockIdx.y * COLUMNS + right_column;
-    const chunk_of_taps c = chunk_at(f.g, blockIdx.x * LEFT_CHUNKS + left_column / 8);
+    typedef gradient_parts<T, ROWS, COLUMNS> parts_type;
+    typedef shared_plan<T, ROWS, COLUMNS> S;
+    extern __shared__ __align__(16) char shared[];
+    T *factors = (T *)shared;
+    float *sums = (float *)shared;
     const int64_t begin = blockIdx.z * range;
-    const int64_t end = begin + range < f.pixels ? begin + range : f.pixels;
-    float scale[8], shift[8];
-    eight<T> left[LEFT_MINE], right[RIGHT_MINE];
-    M m;
+    const int64_t end = begin + range < pixels ? begin + range : pixels;
+    const int steps = (int)((end - begin + DEPTH - 1) / DEPTH);
+    const tap_chunk chunk =
+        tap_chunk_at(g.kh, g.kw, g.ci, r.paired,
+                     blockIdx.x * parts_type::LEFT_CHUNKS + parts_type::left_column() / 8);
+    parts_type parts = {
+        r, f, chunk, chunk_norm_of(r, chunk), end, (int)(blockIdx.y * COLUMNS), pointwise, 0};
+    typename S::M m;
 
-    if (f.norm.scale)
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            const int channel = i < c.count ? c.channel + i : 0;
-            scale[i] = __ldg(f.norm.scale + channel);
-            shift[i] = __ldg(f.norm.shift + channel);
-        }
     m.clear();
-    int which = 0;
-    for (int64_t p = begin; p < end + DEPTH; p += DEPTH, which ^= 1) {
-        T *to_left = factors_of_step[which], *to_right = to_left + M::LEFT;
-        /* Step p is stored when the sums of the step before it are still to be added. */
-        if (p < end) {
-#pragma unroll
-            for (int i = 0; i < LEFT_MINE; i++)
-                left[i] = left_chunk(f, c, p + left_depth + i * (THREADS / LEFT_CHUNKS), scale,
-                                     shift);
-#pragma unroll
-            for (int i = 0; i < RIGHT_MINE; i++)
-                if (right_depth + i * RIGHT_STEP < DEPTH)
-                    right[i] = right_chunk(f, column, p + right_depth + i * RIGHT_STEP);
-        }
-        if (p > begin) m.add(factors_of_step[which ^ 1], factors_of_step[which ^ 1] + M::LEFT);
-        if (p < end) {
-#pragma unroll
-            for (int i = 0; i < LEFT_MINE; i++)
-                *(eight<T> *)(to_left +
-                              (left_depth + i * (THREADS / LEFT_CHUNKS)) * M::LEFT_STRIDE +
-                              left_column) = left[i];
-#pragma unroll
-            for (int i = 0; i < RIGHT_MINE; i++)
-                if (right_depth + i * RIGHT_STEP < DEPTH)
-                    *(eight<T> *)(to_right + (right_depth + i * RIGHT_STEP) * M::RIGHT_STRIDE +
-                                  right_column) = right[i];
-        }
-        __syncthreads();
+#pragma unroll 1
+    for (int step = 0; step < STAGES - 1; step++) {
+        T *left = factors + step * S::STAGE;
+        if (step < steps) parts.bring(left, left + S::M::LEFT, begin + step * DEPTH, step);
+        end_copies();
     }
-    /* The sums leave row by row through shared memory. */
-    static const int STRIDE = COLUMNS + 4;
-    extern __shared__ __align__(16) float sums[];
-    m.spill(sums, STRIDE);
+    for (int step = 0; step < steps; step++) {
+        const int stage = step % STAGES, later = step + STAGES - 1;
+        T *left = factors + stage * S::STAGE, *far = factors + later % STAGES * S::STAGE;
+        wait_for_copies<STAGES - 2>();
+        parts.settle(left, stage);
+        __syncthreads();
+        if (later < steps)
+            parts.bring(far, far + S::M::LEFT, begin + (int64_t)later * DEPTH, later % STAGES);
+        end_copies();
+        m.add(left, left + S::M::LEFT);
+    }
+    wait_for_copies<0>();
     __syncthreads();
-    const int per_tap = (f.g.ci + 7) / 8 * 8;
-    const int64_t size = (int64_t)f.g.kh * f.g.kw * f.g.ci * f.g.co;
+    /* The sums leave row by row through shared memory. */
+    m.spill(sums, S::STRIDE);
+    __syncthreads();
+    partials += blockIdx.z * (int64_t)g.kh * g.kw * g.ci * g.co;
     for (int i = threadIdx.x; i < ROWS * COLUMNS; i += THREADS) {
-        const int row = blockIdx.x * ROWS + i / COLUMNS, o = blockIdx.y * COLUMNS + i % COLUMNS;
-        const int tap = row / per_tap, channel = row % per_tap;
-        if (tap < f.g.kh * f.g.kw && channel < f.g.ci && o < f.g.co)
-            partials[blockIdx.z * size + ((int64_t)tap * f.g.ci + channel) * f.g.co + o] =
-                sums[i / COLUMNS * STRIDE + i % COLUMNS];
+        const int64_t at = weight_of(g, r.paired, blockIdx.x * ROWS + i / COLUMNS,
+                                     blockIdx.y * COLUMNS + i % COLUMNS);
+        if (at >= 0) partials[at] = sums[i / COLUMNS * S::STRIDE + i % COLUMNS];
     }
 }
 
@@ -162,7 +172,7 @@ struct shape {
 
 template <class T> static shape shape_of(const facs_conv *g, int64_t pixels)
 {
-    const int depth = g->kh * g->kw * ((g->ci + 7) / 8) * 8;
+    const int depth = facs_conv_chunks(g->kh, g->kw, g->ci, facs_conv_paired(g->ci, 0)) * 8;
     shape s;
     s.tile = sizeof(T) == 2 && depth > 64 && g->co > 64 ? 128 : 64;
     s.down = facs_cuda_blocks(depth, s.tile);
@@ -192,12 +202,13 @@ size_t facs_cuda_rows<T>::conv_bwd_scratch(const facs_conv *g, int64_t n, int)
 }
 
 template <class T, int TILE>
-static void launch(const shape &s, float *partials, const factors<T> &f)
+static void launch(const shape &s, float *partials, const facs_conv *g, const reading<T> &r,
+                   const right_factor<T> &f, int64_t pixels)
 {
-    const size_t bytes = TILE * (TILE + 4) * sizeof(float);
+    const size_t bytes = shared_plan<T, TILE, TILE>::BYTES;
     facs_cuda_allow_shared(weight_gradient<T, TILE, TILE>, bytes);
     FACS_LAUNCH((weight_gradient<T, TILE, TILE>), dim3(s.down, s.across, s.ranges), THREADS,
-                bytes, partials, f, s.range);
+                bytes, partials, *g, r, f, pixels, s.range, facs_conv_is_pointwise(g));
 }
 
 template <class T>
@@ -208,28 +219,18 @@ void facs_cuda_rows<T>::conv_bwd_w(const facs_context *ctx, const facs_conv *g, 
     const int64_t pixels = facs_tensor_pixels(dy),
                   size = (int64_t)g->kh * g->kw * g->ci * g->co;
     const shape s = shape_of<T>(g, pixels);
-    const factors<T> f = {data_of<T>(*x),
-                          data_of<T>(*dy),
-                          x->stride,
-                          dy->stride,
-                          pixels,
-                          *g,
-                          facs_cuda_by_eight<T>(x),
-                          facs_cuda_by_eight<T>(dy) &&
-                              (!correction || facs_cuda_by_eight<T>(correction->y)),
-                          g->kh * g->kw == 1 && g->stride == 1 && !g->pad_top && !g->pad_left &&
-                              g->h == g->oh && g->w == g->ow,
-                          facs_cuda_norm(norm),
-                          facs_cuda_correction(correction)};
+    const reading<T> r = facs_conv_reading<T>(g, x, norm, 0);
+    const right_factor<T> f = {data_of<T>(*dy), dy->stride, g->co, facs_cuda_by_eight<T>(dy),
+                               facs_cuda_correction(correction)};
     float *partials = s.ranges == 1 ? dw : (float *)ctx->scratch;
     if (pixels < 1) return;
     if constexpr (sizeof(T) == 2) {
         if (s.tile == 128)
-            launch<T, 128>(s, partials, f);
+            launch<T, 128>(s, partials, g, r, f, pixels);
         else
-            launch<T, 64>(s, partials, f);
+            launch<T, 64>(s, partials, g, r, f, pixels);
     } else {
-        launch<T, 64>(s, partials, f);
+        launch<T, 64>(s, partials, g, r, f, pixels);
     }
     if (s.ranges > 1) facs_cuda_sum_blocks(dw, partials, s.ranges, size);
 }

@@ -1,5 +1,7 @@
 #include "kernel/cuda/dwconv.h"
 
+#include <math.h>
+
 /* Depthwise convolution forward. Packed weights are [kh][kw][c], as given. A line of x is
  * read once for the three lines of y that it reaches: their sums are in registers. */
 
@@ -12,6 +14,7 @@ template <class T> struct dw_forward {
     const float *w, *bias;
     facs_norm norm;
     facs_clamp clamp;
+    int clamps; /* whether the clamp does anything */
     facs_conv g;
     int64_t n;
     int x_stride, y_stride;
@@ -53,14 +56,18 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
         return line >= 0 && line < p.g.h;
     }
 
+    /* Columns outside of the image become 0, which a norm does not leave so. */
     __device__ __forceinline__ void fetch(int line)
     {
         if (line >= end || !in_image(line)) return;
-        const T *from = x + (int64_t)line * p.g.w * p.x_stride;
+        const T *from = x + (int64_t)(line * p.g.w) * p.x_stride;
+        if (inside == (1u << WINDOW) - 1) {
 #pragma unroll
-        for (int j = 0; j < WINDOW; j++) {
-            raw[j] = pair{};
-            if (inside >> j & 1) raw[j] = *(const pair *)(from + j * p.x_stride);
+            for (int j = 0; j < WINDOW; j++) raw[j] = load_pair(from, j, p.x_stride);
+        } else {
+#pragma unroll
+            for (int j = 0; j < WINDOW; j++)
+                raw[j] = inside >> j & 1 ? load_pair(from, j, p.x_stride) : pair{};
         }
     }
 
@@ -73,7 +80,6 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
             v[j][0] = clamped(scale[0] * v[j][0] + shift[0], p.norm.clamp);
             v[j][1] = clamped(scale[1] * v[j][1] + shift[1], p.norm.clamp);
         }
-        /* Padding is 0 behind the norm. */
         if (NORM && inside != (1u << WINDOW) - 1) {
 #pragma unroll
             for (int j = 0; j < WINDOW; j++)
@@ -99,21 +105,42 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
         for (int t = 0; t < DW_COLUMNS; t++) sum[t][0] = start[0], sum[t][1] = start[1];
     }
 
-    __device__ __forceinline__ void put(const float (&sum)[DW_COLUMNS][2])
+    /* The moments are those of what is written. */
+    __device__ __forceinline__ void count(pair stored)
     {
+        float out[2];
+        pair_numbers(out, stored);
 #pragma unroll
-        for (int t = 0; t < DW_COLUMNS; t++) {
-            float out[2] = {clamped(sum[t][0], p.clamp), clamped(sum[t][1], p.clamp)};
-            pair stored;
-            make_pair(&stored, out);
-            if (t >= columns) continue;
-            *(pair *)(y + t * p.y_stride) = stored;
-            if (!p.partials) continue;
-            pair_numbers(out, stored); /* the moments are those of what is written */
+        for (int k = 0; k < 2; k++) {
+            moments[0][k] += out[k];
+            moments[1][k] += out[k] * out[k];
+        }
+    }
+
+    __device__ __forceinline__ void put(float (&sum)[DW_COLUMNS][2])
+    {
+        pair stored[DW_COLUMNS];
+        if (p.clamps) {
 #pragma unroll
-            for (int k = 0; k < 2; k++) {
-                moments[0][k] += out[k];
-                moments[1][k] += out[k] * out[k];
+            for (int t = 0; t < DW_COLUMNS; t++) {
+                sum[t][0] = clamped(sum[t][0], p.clamp);
+                sum[t][1] = clamped(sum[t][1], p.clamp);
+            }
+        }
+#pragma unroll
+        for (int t = 0; t < DW_COLUMNS; t++) make_pair(&stored[t], sum[t]);
+        if (columns >= DW_COLUMNS) {
+#pragma unroll
+            for (int t = 0; t < DW_COLUMNS; t++) store_pair(y, t, p.y_stride, stored[t]);
+            if (p.partials)
+#pragma unroll
+                for (int t = 0; t < DW_COLUMNS; t++) count(stored[t]);
+        } else {
+#pragma unroll
+            for (int t = 0; t < DW_COLUMNS; t++) {
+                if (t >= columns) break;
+                store_pair(y, t, p.y_stride, stored[t]);
+                if (p.partials) count(stored[t]);
             }
         }
         y += p.g.ow * p.y_stride;
@@ -125,15 +152,13 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
     {
         const int line = row++;
         if (line >= end) return 0;
+        if (in_image(line)) decode();
+        fetch(row);
         begin(c);
         if (in_image(line)) {
-            decode();
-            fetch(row);
             add<2>(a);
             add<1>(b);
             add<0>(c);
-        } else {
-            fetch(row);
         }
         if (full) put(a);
         return 1;
@@ -144,14 +169,12 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
                                                float (&b)[DW_COLUMNS][2], int full)
     {
         const int line = row++;
+        if (in_image(line)) decode();
+        fetch(row);
         begin(b);
         if (in_image(line)) {
-            decode();
-            fetch(row);
             add<2>(a);
             add<0>(b);
-        } else {
-            fetch(row);
         }
         if (full) put(a);
     }
@@ -159,13 +182,9 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
     {
         const int line = row++;
         if (line >= end) return 0;
-        if (in_image(line)) {
-            decode();
-            fetch(row);
-            add<1>(sum);
-        } else {
-            fetch(row);
-        }
+        if (in_image(line)) decode();
+        fetch(row);
+        if (in_image(line)) add<1>(sum);
         return 1;
     }
 
@@ -329,6 +348,7 @@ void facs_cuda_rows<T>::dwconv_fwd(const facs_context *ctx, const facs_conv *g,
     p.x = data_of<T>(*x), p.x_stride = (int)x->stride;
     p.y = data_of<T>(*y), p.y_stride = (int)y->stride;
     p.w = packed, p.bias = bias, p.norm = facs_cuda_norm(norm), p.clamp = clamp;
+    p.clamps = !(clamp.low == -INFINITY && clamp.high == INFINITY);
     p.g = *g, p.n = x->n;
     p.partials = moments ? (float *)ctx->scratch : NULL;
     if (dw_is_3x3(g) && dw_by_pairs<T>(x) && dw_by_pairs<T>(y)) {

@@ -42,6 +42,19 @@ __device__ static inline void make_pair(unsigned *pair, const float v[2])
     *pair = *(const unsigned *)&both;
 }
 
+/* The pair i pixels behind p; one wide multiplication makes the address. */
+template <class T>
+__device__ static inline typename dw_stored<T>::pair load_pair(const T *p, int i, int stride)
+{
+    return *(const typename dw_stored<T>::pair *)(p + (int64_t)i * stride);
+}
+template <class T>
+__device__ static inline void store_pair(T *p, int i, int stride,
+                                         typename dw_stored<T>::pair pair)
+{
+    *(typename dw_stored<T>::pair *)(p + (int64_t)i * stride) = pair;
+}
+
 template <class T> static inline int dw_by_pairs(const facs_tensor *t)
 {
     return t->c % 2 == 0 && t->stride % 2 == 0 && (uintptr_t)t->data % (2 * sizeof(T)) == 0;
@@ -54,7 +67,7 @@ static inline int dw_is_3x3(const facs_conv *g)
 
 /* --- how a 3x3 convolution is cut */
 
-/* A piece is `rows` lines of a strip of an image; every thread walks over `walks` of them. */
+/* A piece is `rows` lines of a strip of an image. */
 typedef struct dw_cut {
     int lanes, slots, groups;
     int strips, segments, rows;

@@ -7,7 +7,7 @@
  * reach have come. */
 
 /* Blocks of DW_THREADS that are at work at a time on 132 multiprocessors. */
-enum { DW_RESIDENT = 3 * 132, DW_TAP_BLOCKS = 64 };
+enum { DW_RESIDENT = 3 * 132 };
 
 template <class T> struct dw_backward {
     const T *x, *dy;
@@ -43,8 +43,9 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
     /* of the piece */
     const T *x, *dy, *y; /* x: its next line; dy, y: where its window is in line 0 */
     T *dx;
-    int columns, left, place, end; /* places are lines of x behind the padding */
-    unsigned inside;               /* bit j: column j of the window is in dy */
+    int columns, written; /* of a line of x, of a line of dx */
+    int place, end;       /* lines of x, counted with the padding */
+    unsigned inside;      /* bit j: column j of the window is in dy */
     pair x_raw[COLUMNS], dy_raw[WINDOW], y_raw[WINDOW];
 
     __device__ __forceinline__ dw_gradient(const dw_backward<T> &backward, int c) : p(backward)
@@ -62,26 +63,31 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
         }
     }
 
-    __device__ __forceinline__ void fetch_x()
+    /* Pixel j of the line of x at `x`. */
+    __device__ __forceinline__ void fetch_x(int j, int wanted)
     {
-#pragma unroll
-        for (int j = 0; j < COLUMNS; j++) {
-            x_raw[j] = pair{};
-            if (j < columns) x_raw[j] = *(const pair *)(x + j * p.x_stride);
-        }
+        if (j < columns && wanted) x_raw[j] = load_pair(x, j, p.x_stride);
     }
 
     __device__ __forceinline__ void fetch_dy(int row)
     {
         if (row < 0 || row >= p.g.oh) return;
-        const T *from = dy + (int64_t)row * p.g.ow * p.dy_stride;
-        const T *other = CORRECT ? y + (int64_t)row * p.g.ow * p.y_stride : NULL;
+        const int pixel = row * p.g.ow;
+        const T *from = dy + (int64_t)pixel * p.dy_stride;
+        const T *other = CORRECT ? y + (int64_t)pixel * p.y_stride : NULL;
+        if (inside == (1u << WINDOW) - 1) {
 #pragma unroll
-        for (int j = 0; j < WINDOW; j++) {
-            dy_raw[j] = y_raw[j] = pair{};
-            if (!(inside >> j & 1)) continue;
-            dy_raw[j] = *(const pair *)(from + j * p.dy_stride);
-            if (CORRECT) y_raw[j] = *(const pair *)(other + j * p.y_stride);
+            for (int j = 0; j < WINDOW; j++) {
+                dy_raw[j] = load_pair(from, j, p.dy_stride);
+                if (CORRECT) y_raw[j] = load_pair(other, j, p.y_stride);
+            }
+        } else {
+#pragma unroll
+            for (int j = 0; j < WINDOW; j++) {
+                const int here = inside >> j & 1;
+                dy_raw[j] = here ? load_pair(from, j, p.dy_stride) : pair{};
+                if (CORRECT) y_raw[j] = here ? load_pair(other, j, p.y_stride) : pair{};
+            }
         }
     }
 
@@ -89,6 +95,11 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
     __device__ __forceinline__ void decode(line &d, int row) const
     {
         const int outside = row < 0 || row >= p.g.oh;
+        if (outside) {
+#pragma unroll
+            for (int j = 0; j < WINDOW; j++) d[j][0] = d[j][1] = 0;
+            return;
+        }
 #pragma unroll
         for (int j = 0; j < WINDOW; j++) {
             float other[2];
@@ -98,10 +109,10 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
             d[j][0] += slope[0] * other[0] + offset[0];
             d[j][1] += slope[1] * other[1] + offset[1];
         }
-        if (outside || (CORRECT && inside != (1u << WINDOW) - 1)) {
+        if (CORRECT && inside != (1u << WINDOW) - 1) {
 #pragma unroll
             for (int j = 0; j < WINDOW; j++)
-                if (outside || !(inside >> j & 1)) d[j][0] = d[j][1] = 0;
+                if (!(inside >> j & 1)) d[j][0] = d[j][1] = 0;
         }
     }
 
@@ -135,15 +146,9 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
             sums[1][k] += h * (x[k] - mean[k]);
             out[k] = scale[k] * h;
         }
-        if (!p.dx || j >= columns) return;
-        pair *to = (pair *)(dx + j * p.dx_stride), stored;
-        if (p.accumulate) {
-            float before[2];
-            pair_numbers(before, *to);
-            out[0] += before[0], out[1] += before[1];
-        }
+        pair stored;
         make_pair(&stored, out);
-        *to = stored;
+        if (j < written) store_pair(dx, j, p.dx_stride, stored);
     }
 
     /* The next line of x; lines(j, value, out) reaches it with lines of dy. */
@@ -155,7 +160,7 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
         for (int j = 0; j < COLUMNS; j++) {
             float x_now[2], y_now[2], value[2], out[2] = {0, 0};
             pair_numbers(x_now, x_raw[j]);
-            if (more && j < columns) x_raw[j] = *(const pair *)(x + j * p.x_stride);
+            fetch_x(j, more);
 #pragma unroll
             for (int k = 0; k < 2; k++) {
                 y_now[k] = scale[k] * x_now[k] + shift[k];
@@ -207,6 +212,7 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
         const int64_t pixel = (at.image * p.g.h + at.row) * p.g.w + column;
         const int64_t from = at.image * p.g.oh * p.g.ow + first;
         columns = p.g.w - column;
+        written = p.dx ? columns : 0;
         inside = 0;
 #pragma unroll
         for (int j = 0; j < WINDOW; j++)
@@ -229,7 +235,11 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
             decode(a, row - 2);
         }
         fetch_dy(row - 1);
-        fetch_x();
+#pragma unroll
+        for (int j = 0; j < COLUMNS; j++) {
+            x_raw[j] = pair{};
+            fetch_x(j, 1);
+        }
         decode(b, row - 1);
         fetch_dy(row);
         if (STRIDE == 1)
@@ -423,8 +433,9 @@ void facs_cuda_rows<T>::dwconv_bwd(const facs_context *ctx, const facs_conv *g,
     p.g = *g, p.n = x->n, p.accumulate = accumulate;
     if (dw) p.dw_partials = partials;
     if (norm && norm->sum) p.norm_partials = partials + most * taps;
-    const int by_pairs = dw_is_3x3(g) && dw_by_pairs<T>(x) && dw_by_pairs<T>(dy) &&
-                         (!dx || dw_by_pairs<T>(dx)) &&
+    /* No network adds to a gradient here, so the fast kernels need not know how to. */
+    const int by_pairs = dw_is_3x3(g) && !accumulate && dw_by_pairs<T>(x) &&
+                         dw_by_pairs<T>(dy) && (!dx || dw_by_pairs<T>(dx)) &&
                          (!correction || dw_by_pairs<T>(correction->y));
     const int64_t blocks = by_pairs ? launch_by_pairs(p) : launch_by_numbers(p);
     if (dw) facs_cuda_sum_blocks(dw, p.dw_partials, blocks, taps);

@@ -1,6 +1,6 @@
 #include "kernel/cuda/cuda.h"
 
-#include "kernel/cuda/device.h"
+#include "kernel/cuda/runtime.h"
 
 /* Positional, in the order of kernel.def: a missing row does not compile or link. */
 template <class T>

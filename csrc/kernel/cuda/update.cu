@@ -176,7 +176,7 @@ double facs_cuda_rows<T>::sum_of_squares(const facs_context *ctx, const float *x
 
     if (count == 0) return 0;
     FACS_LAUNCH(sum_squares, blocks, PIXEL_THREADS, 0, (double *)ctx->scratch, x, count, wide);
-    (void)cudaMemcpyAsync(sums, ctx->scratch, blocks * sizeof *sums, cudaMemcpyDeviceToHost,
+    (void)cudaMemcpyAsync(sums, ctx->scratch, blocks * sizeof *sums, cudaMemcpyDefault,
                           cudaStreamPerThread);
     (void)cudaStreamSynchronize(cudaStreamPerThread);
     facs_cuda_launched("sum_of_squares");

@@ -1,4 +1,4 @@
-#include "kernel/cuda/device.h"
+#include "kernel/cuda/runtime.h"
 
 #include "kernel/cuda/cuda.h"
 

@@ -1,5 +1,5 @@
-#ifndef FACS_KERNEL_CUDA_DEVICE_H
-#define FACS_KERNEL_CUDA_DEVICE_H
+#ifndef FACS_KERNEL_CUDA_RUNTIME_H
+#define FACS_KERNEL_CUDA_RUNTIME_H
 
 extern "C" {
 #include "kernel/plugin.h"
