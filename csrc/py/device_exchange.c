@@ -164,8 +164,9 @@ static int fill_from_interface(facs_py_device_array *self, PyObject *row, const 
     int64_t steps[FACS_PY_MAX_DIMS];
     int read_only;
 
-    const char *text = type ? PyUnicode_AsUTF8(type) : NULL;
-    if (!data || !shape || !text || !PyArg_ParseTuple(data, "Kp", &pointer, &read_only)) {
+    const char *text = type && PyUnicode_Check(type) ? PyUnicode_AsUTF8(type) : NULL;
+    if (!data || !PyTuple_Check(data) || !shape || !text ||
+        !PyArg_ParseTuple(data, "Kp", &pointer, &read_only)) {
         if (!PyErr_Occurred())
             PyErr_Format(PyExc_TypeError, "%s: its __cuda_array_interface__ is not whole",
                          argument);

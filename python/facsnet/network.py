@@ -201,6 +201,11 @@ class Network:
         return self._core.device
 
     @property
+    def plugin(self) -> str:
+        """The shared object of its device, "" on the CPU."""
+        return plugin_of(self.device)
+
+    @property
     def instruction_set(self) -> str:
         """Rung of the kernels in use: ref, generic, blas, avx2, avx512; in bfloat16 also avx512_bf16; on a GPU cuda."""
         return self._core.instruction_set
@@ -282,7 +287,7 @@ class Network:
         MemoryError
             The GPU has no room for it.
         """
-        return array if self.device == "cpu" else _core.DeviceArray(array, plugin_of(self._device))
+        return array if self.device == "cpu" else _core.DeviceArray(array, self.plugin)
 
     # --- parameters
 
