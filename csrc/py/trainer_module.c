@@ -274,8 +274,10 @@ static PyObject *trainer_swap_average(PyObject *object, PyObject *unused)
     trainer_object *self = (trainer_object *)object;
     (void)unused;
     if (facs_py_network_enter(self->network) < 0) return NULL;
-    FACS_PY_UNLOCKED(facs_trainer_swap_average(self->trainer));
+    facs_status status;
+    FACS_PY_UNLOCKED(status = facs_trainer_swap_average(self->trainer));
     facs_py_network_leave(self->network);
+    if (status != FACS_OK) return facs_py_raise(status);
     Py_RETURN_NONE;
 }
 

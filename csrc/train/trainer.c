@@ -164,10 +164,14 @@ void facs_trainer_free(facs_trainer *t)
     facs_free(t);
 }
 
-static int all_finite(const facs_trainer *t, const facs_real *values, int64_t count)
+static void ask_finite(const facs_trainer *t, const facs_real *values, int64_t count)
+{
+    facs_session_kernels(t->session)->check_finite(t->verdict, values, count);
+}
+
+static int was_finite(const facs_trainer *t)
 {
     facs_real verdict;
-    facs_session_kernels(t->session)->check_finite(t->verdict, values, count);
     t->device->download(&verdict, t->verdict, sizeof verdict);
     return verdict == 0;
 }
@@ -181,18 +185,25 @@ static int first_parameter(const facs_trainer *t)
     return i;
 }
 
+/* Asked of all gradients at once, before anything is waited for. */
+static void ask_gradients(const facs_trainer *t)
+{
+    const facs_graph *graph = &t->training.graph;
+    const int64_t start = graph->parameters[first_parameter(t)].offset;
+    ask_finite(t, t->gradients + start, graph->parameter_numbers - start);
+}
+
 /* Names the layer nearest to the loss whose gradient is not finite; FACS_OK when all are. */
 static facs_status check_gradients(const facs_trainer *t, double loss)
 {
     const facs_graph *graph = &t->training.graph;
     const int first = facs_plan_get_options(t->plan)->boundary;
-    const int64_t start = graph->parameters[first_parameter(t)].offset;
-    if (isfinite(loss) && all_finite(t, t->gradients + start, graph->parameter_numbers - start))
-        return FACS_OK;
+    if (isfinite(loss) && was_finite(t)) return FACS_OK;
     for (int i = graph->parameter_count - 1; i >= 0; i--) {
         const facs_parameter *p = &graph->parameters[i];
-        if (p->node >= first && facs_parameter_is_trained(p) &&
-            !all_finite(t, t->gradients + p->offset, p->count))
+        if (p->node < first || !facs_parameter_is_trained(p)) continue;
+        ask_finite(t, t->gradients + p->offset, p->count);
+        if (!was_finite(t))
             return facs_fail(FACS_E_ARG,
                              "step %u: the gradient of %s is not finite (loss %g); "
                              "the step was not taken",
@@ -258,6 +269,7 @@ facs_status facs_trainer_step(facs_trainer *t, const facs_training_batch *batch,
     load(t, batch);
     facs_plan_forward(t->plan, batch->n, t->seed, t->steps++);
     facs_plan_backward(t->plan);
+    ask_gradients(t);
     touch(t);
     facs_real loss;
     t->device->download(&loss, facs_plan_value(t->plan, t->training.loss, 1).data, sizeof loss);
@@ -272,7 +284,7 @@ facs_status facs_trainer_step(facs_trainer *t, const facs_training_batch *batch,
     }
     facs_optimiser_step(t->optimiser, &context, t->parameters, t->gradients, report->rate,
                         t->block_rates, clips ? &report->gradient_norm : NULL);
-    return FACS_OK;
+    return t->device->wait();
 }
 
 void facs_trainer_observe(facs_trainer *t, double score)
@@ -280,10 +292,11 @@ void facs_trainer_observe(facs_trainer *t, double score)
     facs_plateau_observe(&t->plateau, &t->stage.schedule, score);
 }
 
-void facs_trainer_swap_average(facs_trainer *t)
+facs_status facs_trainer_swap_average(facs_trainer *t)
 {
     facs_optimiser_swap_average(t->optimiser, t->parameters);
     facs_session_moved(t->session);
+    return t->device->wait();
 }
 
 size_t facs_trainer_bytes(const facs_trainer *t)

@@ -132,7 +132,7 @@ static facs_real *train(const char *name, int block, way w, int stored)
         batch.bfloats = w == FROM_BFLOATS ? bfloats : NULL;
         batch.rows = w == FROM_IMAGES ? NULL : rows[step];
         CHECK_OK(facs_trainer_step(trainer, &batch, 0, &report));
-        if (step == 1) facs_trainer_swap_average(trainer);
+        if (step == 1) CHECK_OK(facs_trainer_swap_average(trainer));
     }
     const size_t bytes = (size_t)network->graph.parameter_numbers * sizeof(facs_real);
     facs_real *copy = malloc(bytes);

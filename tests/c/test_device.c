@@ -151,7 +151,7 @@ static facs_real *train(const char *name, int on_device, facs_loss_kind loss, do
         CHECK_OK(facs_trainer_step(trainer, &batch, 0, &report));
         losses[step] = report.loss;
     }
-    facs_trainer_swap_average(trainer);
+    CHECK_OK(facs_trainer_swap_average(trainer));
     CHECK_OK(facs_session_fetch(s));
     memcpy(parameters, network->parameters, bytes);
     facs_trainer_free(trainer);
