@@ -120,10 +120,11 @@ cuda-build:
 	@$(CUDA_PYTHON) -c "import facsnet as fn; \
 	    fn.Network('mobilenet_v1', labels=1, width=0.25, device='cuda'); print(fn.about())"
 	@$(CTEST) -j$(JOBS) programs PYTHON=$(PYTHON) ONLY='kernels_*'
+	@$(CTEST) -j$(JOBS) programs PYTHON=$(PYTHON) ONLY=device
 
 cuda-test: cuda-build
 	@status=0; \
-	$(CUDA_KERNELS) sh tests/c/run.sh build/ctest/plain/test_kernels_* || status=1; \
+	$(CUDA_KERNELS) sh tests/c/run.sh build/ctest/plain/test_kernels_* build/ctest/plain/test_device || status=1; \
 	$(CUDA_PYTHON) -m pytest tests/python/test_cuda.py tests/python/test_device.py $(ARGS) || status=1; \
 	exit $$status
 
