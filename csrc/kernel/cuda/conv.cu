@@ -411,7 +411,8 @@ static void run_product(const shape &s, const facs_conv *g, const reading<T> &r,
     }
 }
 
-/* A fully connected layer of few outputs, which would be one or two tiles: a warp for each. */
+/* A fully connected layer of few outputs, as a head is, which would be one or two tiles: a warp
+ * for each. */
 template <class T>
 __global__ static void few_outputs(T *y, int64_t y_stride, const T *x, int64_t x_stride,
                                    facs_norm norm, const T *weights, int padded,
@@ -460,7 +461,7 @@ void facs_cuda_rows<T>::conv_fwd(const facs_context *ctx, const facs_conv *g,
                                 clamp,
                                 moments ? (float *)ctx->scratch : NULL};
     if (rows < 1) return;
-    if (!moments && facs_conv_is_pointwise(g) && rows * g->co <= FEW) {
+    if (sizeof(T) == 4 && !moments && facs_conv_is_pointwise(g) && rows * g->co <= FEW) {
         FACS_LAUNCH(few_outputs<T>, facs_cuda_blocks(rows * g->co, 8), 256, 0, end.y,
                     end.stride, data_of<T>(*x), x->stride, facs_cuda_norm(norm),
                     (const T *)(const void *)packed, facs_conv_padded(g->co), bias, clamp, rows,
