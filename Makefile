@@ -12,6 +12,7 @@ CTEST := $(MAKE) --no-print-directory -f tests/c/tests.mk
 export PYTHONUNBUFFERED = 1
 
 .PHONY: help build test demo pictures ctest pytest lint format asan fuzz bench bench-kernels clean bootstrap steps
+.PHONY: cuda cuda-build cuda-test cuda-check cuda-bench
 help:
 	@echo "make demo     install what is missing, build, train on drawn faces, write demo-report/"
 	@echo "make test     install what is missing, build, run all tests and checks"
@@ -25,6 +26,12 @@ help:
 	@echo "make fuzz     fuzzers, FUZZ_SECONDS=$(FUZZ_SECONDS) each (needs clang)"
 	@echo "make bench    compare with PyTorch, ONNX Runtime and OpenVINO (needs the extra bench)"
 	@echo "make bench-kernels  speed of kernels and layers: build/ctest/plain/bench_kernels, bench_layers"
+	@echo
+	@echo "make cuda       compile what runs on a GPU, for every architecture (needs nvcc)"
+	@echo "make cuda-test  build for the GPU here with the python3 there is, run the tests of CUDA"
+	@echo "make cuda-check the same under compute-sanitizer (TOOL=memcheck, racecheck, ...)"
+	@echo "make cuda-bench compare with PyTorch on the GPU (ARGS='--quick' and so on)"
+	@echo
 	@echo "make pictures make the pictures of the README again"
 	@echo "make clean    remove what was built"
 
@@ -65,6 +72,7 @@ steps:
 	$(MAKE) --no-print-directory lint || status=1; \
 	$(MAKE) --no-print-directory ctest || status=1; \
 	$(MAKE) --no-print-directory pytest || status=1; \
+	$(MAKE) --no-print-directory cuda || status=1; \
 	exit $$status
 
 # --- single steps
@@ -94,6 +102,43 @@ bench:
 
 bench-kernels:
 	@$(CTEST) -j$(JOBS) benchmarks PYTHON=$(PYTHON)
+
+# --- a GPU. All but the first want one, and no network: they build into build/cuda, with the
+# python3 found there if there is no .venv.
+
+TOOL ?= memcheck
+CUDA_LIBRARY := $(CURDIR)/build/cuda/lib
+CUDA_PYTHON := PYTHONPATH=$(CUDA_LIBRARY) $(PYTHON)
+CUDA_KERNELS := FACS_TEST_PLUGIN=$(CUDA_LIBRARY)/facsnet/libfacs_cuda.so CUDA_LAUNCH_BLOCKING=1
+
+cuda:
+	@FACS_WERROR=1 $(PYTHON) tools/cuda_plugin.py build/cuda/all/libfacs_cuda.so build/cuda/objects
+
+cuda-build:
+	@FACS_CUDA=1 FACS_CUDA_ARCH=$${FACS_CUDA_ARCH:-native} \
+	    $(PYTHON) setup.py -q build --build-lib $(CUDA_LIBRARY) --build-temp build/cuda/temp
+	@$(CUDA_PYTHON) -c "import facsnet as fn; \
+	    fn.Network('mobilenet_v1', labels=1, width=0.25, device='cuda'); print(fn.about())"
+	@$(CTEST) -j$(JOBS) programs PYTHON=$(PYTHON) ONLY='kernels_*'
+	@$(CTEST) -j$(JOBS) programs PYTHON=$(PYTHON) ONLY=device
+
+cuda-test: cuda-build
+	@status=0; \
+	$(CUDA_KERNELS) sh tests/c/run.sh build/ctest/plain/test_kernels_* build/ctest/plain/test_device || status=1; \
+	$(CUDA_PYTHON) -m pytest tests/python/test_cuda.py tests/python/test_device.py $(ARGS) || status=1; \
+	exit $$status
+
+cuda-check: cuda-build
+	@status=0; \
+	for program in build/ctest/plain/test_kernels_*; do \
+	    $(CUDA_KERNELS) compute-sanitizer --tool $(TOOL) --error-exitcode 99 $$program || status=1; \
+	done; \
+	PYTHONPATH=$(CUDA_LIBRARY) compute-sanitizer --tool $(TOOL) --error-exitcode 99 \
+	    $(PYTHON) -m pytest tests/python/test_cuda.py -k smoke $(ARGS) || status=1; \
+	exit $$status
+
+cuda-bench: cuda-build
+	$(CUDA_PYTHON) benchmarks/gpu.py $(ARGS)
 
 clean:
 	rm -rf build dist python/*.egg-info demo-report .mypy_cache .ruff_cache .pytest_cache

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,8 @@ from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, str(Path(__file__).parent / "tools"))
 import build_flags
+import cuda_plugin
+from incremental import is_current, remember
 from private_library import copy_private
 
 BLAS_NAME = "libfacs_openblas.so"
@@ -23,6 +23,11 @@ BLAS_NAME = "libfacs_openblas.so"
 
 class BuildExt(build_ext):
     """Compiles each file with the flags of its unit, several at a time, and only what changed."""
+
+    def run(self) -> None:
+        # a build in place is for this machine, any other for all of them
+        self.architectures = "native" if self.inplace or self.editable_mode else "all"
+        super().run()
 
     def build_extension(self, ext: Extension) -> None:
         build_flags.check_compiler(self.compiler.compiler[:1], build_flags.HEADERS)
@@ -42,6 +47,9 @@ class BuildExt(build_ext):
         self.force = True  # objects are checked one by one below
         self.compiler.compile = self.compile_changed
         super().build_extension(ext)
+        plugin = Path(self.get_ext_fullpath(ext.name)).parent / cuda_plugin.NAME
+        line = cuda_plugin.build_if_wanted(plugin, Path(self.build_temp, "cuda"), self.architectures)
+        print(f"facsnet: {line}")
 
     def compile_changed(
         self,
@@ -60,7 +68,7 @@ class BuildExt(build_ext):
             output_dir, macros, include_dirs, sources, depends, extra_postargs
         )
         arguments = compiler._get_cc_args(options, debug, extra_preargs)
-        same_flags = self.remember(Path(output_dir, "flags"), compiler.compiler_so + arguments + post)
+        same_flags = remember(Path(output_dir, "flags"), compiler.compiler_so + arguments + post)
 
         def compile_one(item: tuple[str, tuple[str, str]]) -> None:
             target, (source, extension) = item
@@ -72,33 +80,16 @@ class BuildExt(build_ext):
             list(pool.map(compile_one, build.items()))
         return objects
 
-    @staticmethod
-    def remember(path: Path, flags: list[str]) -> bool:
-        """Writes the flags down; whether they are those of the last build."""
-        text = shlex.join(flags)
-        same = path.exists() and path.read_text() == text
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return same
-
     def copy_extensions_to_source(self) -> None:
         super().copy_extensions_to_source()
         for ext in self.extensions:
             package = self.get_finalized_command("build_py").get_package_dir("facsnet")
-            for built in Path(self.build_lib, *ext.name.split(".")[:-1]).glob(Path(BLAS_NAME).stem + ".*"):
+            folder = Path(self.build_lib, *ext.name.split(".")[:-1])
+            Path(package, cuda_plugin.NAME).unlink(missing_ok=True)
+            for built in [*folder.glob(Path(BLAS_NAME).stem + ".*"), *folder.glob(cuda_plugin.NAME)]:
                 target = Path(package, built.name)
                 target.unlink(missing_ok=True)
                 shutil.copy2(built, target)
-
-
-def is_current(target: str) -> bool:
-    """Whether an object is newer than all it was made from, as the compiler's -MMD file lists."""
-    listing = Path(target).with_suffix(".d")
-    if not Path(target).exists() or not listing.exists():
-        return False
-    made = Path(target).stat().st_mtime
-    inputs = re.sub(r"^.*?:|\\\n", " ", listing.read_text(), flags=re.DOTALL | re.MULTILINE).split()
-    return all(Path(name).exists() and Path(name).stat().st_mtime < made for name in inputs)
 
 
 setup(

@@ -6,6 +6,7 @@ FACS_BLAS      auto (default) | wheel | system | none: where OpenBLAS comes from
 FACS_WERROR    1: warnings are errors, as in this project's own builds
 FACS_SANITIZE  1: AddressSanitizer and UndefinedBehaviorSanitizer
 FACS_COVERAGE  1: gcov counters
+FACS_STB_INCLUDE  folder that holds stb/stb_image.h, where the compiler does not find it by itself
 """
 
 from __future__ import annotations
@@ -97,6 +98,8 @@ def _compiler_takes(flags: tuple[str, ...]) -> bool:
 def extra_flags() -> list[str]:
     """Flags of strict and instrumented builds, for compiler and linker alike."""
     flags: list[str] = []
+    if os.environ.get("FACS_STB_INCLUDE"):
+        flags += ["-I" + os.environ["FACS_STB_INCLUDE"]]
     if os.environ.get("FACS_WERROR") == "1":
         flags += ["-Werror"]
     if os.environ.get("FACS_SANITIZE") == "1":
@@ -158,7 +161,7 @@ def check_compiler(command: Sequence[str], headers: dict[str, str]) -> None:
             source = Path(folder, "probe.c")
             source.write_text(f"#include <stdio.h>\n#include <{header}>\n")
             answer = subprocess.run(
-                [*command, "-fopenmp", "-E", str(source)], capture_output=True, text=True, check=False
+                [*command, *extra_flags(), "-fopenmp", "-E", str(source)], capture_output=True, text=True, check=False
             )
         if answer.returncode:
             reason = next((line for line in answer.stderr.splitlines() if "error" in line), "")

@@ -4,7 +4,9 @@
  *   make bench-kernels, then
  *   build/ctest/plain/bench_layers [network [infer|train [batch [threads [dtype [rung]]]]]]
  *
- * `infer` runs in lanes' chunks of two images on one thread, as inference does. */
+ * `infer` runs in lanes' chunks of two images on one thread, as inference does. A rung that is
+ * the path of a device's plugin runs there, whole batches at once; each layer is then waited
+ * for, which costs some 10 us. */
 
 #include "core/clock.h"
 #include "core/memory.h"
@@ -83,6 +85,21 @@ static void report(const facs_plan *plan, const double *seconds, int64_t images)
            1 / (forward + backward));
 }
 
+/* Kernels of a rung or of a plugin; the device is NULL for the CPU. */
+static const facs_device *choose(const char *rung, facs_kernels *kernels, facs_kernels *narrow)
+{
+    facs_plugin plugin;
+    if (rung && strchr(rung, '/')) {
+        if (facs_plugin_load(&plugin, rung)) stop(rung);
+        *kernels = *plugin.kernels;
+        *narrow = *plugin.narrow;
+        return plugin.device;
+    }
+    if (!facs_kernels_select(kernels, rung)) stop("rung");
+    if (!facs_kernels_select_bfloat16(narrow, rung)) stop("rung");
+    return NULL;
+}
+
 static void run(const setting *o)
 {
     const facs_network_options options = {
@@ -92,31 +109,35 @@ static void run(const setting *o)
     facs_training_graph t;
     facs_kernels kernels, narrow;
     facs_plan *plan;
-    facs_real *gradients;
+    facs_real *gradients, *parameters;
     double *seconds;
 
     if (facs_network_create(&network, o->network, &options, 1)) stop(o->network);
-    if (!facs_kernels_select(&kernels, o->rung)) stop("rung");
-    if (!facs_kernels_select_bfloat16(&narrow, o->rung)) stop("rung");
+    const facs_device *device = choose(o->rung, &kernels, &narrow);
+    const facs_device *memory = device ? device : &facs_device_cpu;
     if (facs_training_graph_create(&t, network, FACS_LOSS_BCE, &loss)) stop("graph");
     const facs_plan_options plan_options = {.first = network->input,
                                             .last = o->training ? t.loss : network->logits,
                                             .boundary = o->training ? 0 : t.graph.count,
                                             .mode =
                                                 o->training ? FACS_MODE_TRAIN : FACS_MODE_INFER,
-                                            .batch = o->training ? o->batch : LANE,
-                                            .threads = o->training ? o->threads : 1,
+                                            .batch = o->training || device ? o->batch : LANE,
+                                            .threads = o->training && !device ? o->threads : 1,
                                             .lanes = 1,
+                                            .device = device,
                                             .narrow = o->narrow ? &narrow : NULL};
     if (facs_plan_create(&plan, &t.graph, &kernels, &plan_options)) stop("plan");
     const int64_t n = plan_options.batch, count = n * 224 * 224 * 3;
     facs_real *numbers = calloc((size_t)count, sizeof *numbers);
-    gradients = calloc((size_t)network->graph.parameter_numbers, sizeof *gradients);
+    const size_t slab = (size_t)network->graph.parameter_numbers * sizeof *gradients;
+    if (memory->allocate(&gradients, slab, "gradients")) stop("gradients");
+    if (memory->allocate(&parameters, slab, "parameters")) stop("parameters");
+    memory->upload(parameters, network->parameters, slab);
     seconds = calloc(2 * (size_t)facs_plan_count(plan), sizeof *seconds);
     for (int64_t i = 0; i < count; i++) numbers[i] = (facs_real)(i * 7919 % 2001) / 1000 - 1;
-    facs_plan_bind(plan, network->parameters, gradients);
+    facs_plan_bind(plan, parameters, gradients);
     const facs_source source = {.numbers = numbers};
-    const int rounds = o->training ? ROUNDS : (int)(ROUNDS * o->batch / LANE);
+    const int rounds = o->training ? ROUNDS : (int)(ROUNDS * o->batch / n);
     for (int round = 0; round <= rounds; round++) {
         if (round == 1) facs_plan_profile(plan, seconds);
         if (o->training || !round) facs_plan_prepare(plan);
@@ -132,7 +153,8 @@ static void run(const setting *o)
     facs_free(t.graph.nodes);
     facs_network_free(network);
     free(numbers);
-    free(gradients);
+    memory->release(gradients);
+    memory->release(parameters);
     free(seconds);
 }
 

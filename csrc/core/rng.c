@@ -1,25 +1,13 @@
 #include "core/rng.h"
 
-#include <math.h>
+#include "core/philox.h"
 
-static void philox_round(uint32_t counter[4], const uint32_t key[2])
-{
-    const uint64_t a = (uint64_t)0xD2511F53u * counter[0];
-    const uint64_t b = (uint64_t)0xCD9E8D57u * counter[2];
-    const uint32_t next[4] = {(uint32_t)(b >> 32) ^ counter[1] ^ key[0], (uint32_t)b,
-                              (uint32_t)(a >> 32) ^ counter[3] ^ key[1], (uint32_t)a};
-    for (int i = 0; i < 4; i++) counter[i] = next[i];
-}
+#include <math.h>
 
 static void refill(facs_rng *rng)
 {
-    uint32_t key[2] = {rng->key[0], rng->key[1]};
     for (int i = 0; i < 4; i++) rng->block[i] = rng->counter[i];
-    for (int round = 0; round < 10; round++) {
-        philox_round(rng->block, key);
-        key[0] += 0x9E3779B9u;
-        key[1] += 0xBB67AE85u;
-    }
+    facs_philox(rng->block, rng->key[0], rng->key[1]);
     rng->counter[0]++;
     rng->left = 4;
 }

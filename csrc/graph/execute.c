@@ -39,12 +39,19 @@ static facs_tensor tensor_of(const run *r, const facs_plan_node *p, facs_view vi
 static facs_statistics statistics_of(const facs_plan *plan, facs_view view)
 {
     const facs_buffer *b = &plan->buffers[view.buffer];
-    facs_real *vectors = (facs_real *)(plan->arena + b->statistics) + view.channel;
+    facs_real *taken = (facs_real *)(plan->arena + b->statistics) + view.channel;
+    facs_real *due = (facs_real *)(plan->arena + b->corrections) + view.channel;
     if (!b->counted) return (facs_statistics){0};
-    return (facs_statistics){.mean = vectors,
-                             .variance = vectors + b->stride,
-                             .slope = b->corrected ? vectors + 2 * b->stride : NULL,
-                             .offset = b->corrected ? vectors + 3 * b->stride : NULL};
+    return (facs_statistics){.mean = taken,
+                             .variance = taken + b->stride,
+                             .slope = b->corrected ? due : NULL,
+                             .offset = b->corrected ? due + b->stride : NULL};
+}
+
+static facs_context context_of(const run *r)
+{
+    const void *draw = r->plan->device->separate ? r->plan->arena : NULL;
+    return (facs_context){.threads = r->threads, .scratch = lane_scratch(r), .draw = draw};
 }
 
 static facs_call call_of(const run *r, int i);
@@ -65,7 +72,7 @@ static facs_call call_of(const run *r, int i)
     const facs_plan *plan = r->plan;
     const facs_plan_node *p = &plan->nodes[i];
     facs_call call = {.kernels = facs_plan_op_kernels(plan, i),
-                      .context = {.threads = r->threads, .scratch = lane_scratch(r)},
+                      .context = context_of(r),
                       .node = &p->node,
                       .mode = p->mode,
                       .y = p->applied ? (facs_tensor){0} : tensor_of(r, p, p->value),
@@ -101,16 +108,43 @@ static void prepare_node(void *context, int64_t i, int worker)
     op->prepare(&call);
 }
 
+/* Runs work, or what the device recorded of it. Times of a profile are those of the nodes. */
+static void run_on_device(const run *r, int which, void (*work)(void *run))
+{
+    facs_plan *plan = r->plan;
+    void *context = (void *)(uintptr_t)r;
+    if (plan->profile)
+        work(context);
+    else
+        plan->device->run(&plan->recordings[which], work, context);
+}
+
+/* The same for work that depends on how many images there are: full batches alone repeat. */
+static void run_images(const run *r, int which, void (*work)(void *run))
+{
+    if (r->images == r->plan->options.batch)
+        run_on_device(r, which, work);
+    else
+        work((void *)(uintptr_t)r);
+}
+
+static void prepare_all(void *context)
+{
+    run *r = context;
+    r->plan->device->parallel(r->plan->options.threads, r->plan->count, prepare_node, r);
+}
+
 void facs_plan_prepare(facs_plan *plan)
 {
-    run r = {plan, 0, 1, 1};
-    facs_parallel(plan->options.threads, plan->count, prepare_node, &r);
+    const run r = {plan, 0, 1, 1};
+    run_on_device(&r, FACS_PLAN_PREPARE, prepare_all);
 }
 
 /* Adds what has passed since `start` to an entry of the profile, where there is one. */
 static double lap(const run *r, int entry, double start)
 {
     if (!r->plan->profile) return 0;
+    (void)r->plan->device->wait();
     const double now = facs_clock_seconds();
     if (entry >= 0) r->plan->profile[entry] += now - start;
     return now;
@@ -122,14 +156,22 @@ static void prepare_trained_node(void *context, int64_t i, int worker)
     if (r->plan->nodes[i].mode != FACS_MODE_INFER) prepare_node(context, i, worker);
 }
 
-void facs_plan_prepare_trained(facs_plan *plan)
+static void prepare_trained(void *context)
 {
-    run r = {plan, 0, 1, 1};
-    facs_parallel(plan->options.threads, plan->count, prepare_trained_node, &r);
+    run *r = context;
+    r->plan->device->parallel(r->plan->options.threads, r->plan->count, prepare_trained_node,
+                              r);
 }
 
-static void forward(const run *r)
+void facs_plan_prepare_trained(facs_plan *plan)
 {
+    const run r = {plan, 0, 1, 1};
+    run_on_device(&r, FACS_PLAN_PREPARE_TRAINED, prepare_trained);
+}
+
+static void forward(void *context)
+{
+    const run *r = context;
     double time = lap(r, -1, 0);
     for (int i = 0; i < r->plan->count; i++) {
         facs_call call = call_of(r, i);
@@ -149,7 +191,11 @@ void facs_plan_forward(facs_plan *plan, int64_t n, uint64_t seed, uint32_t step)
     plan->images = n;
     plan->seed = seed;
     plan->step = step;
-    forward(&r);
+    if (plan->device->separate) {
+        const uint32_t draw[3] = {(uint32_t)seed, (uint32_t)(seed >> 32), step};
+        plan->device->upload(plan->arena, draw, sizeof draw);
+    }
+    run_images(&r, FACS_PLAN_FORWARD, forward);
 }
 
 static void replay(const run *r, int step)
@@ -173,12 +219,10 @@ static void clear_gradient(const run *r, const facs_plan_node *x)
 
 static void clear_corrections(const facs_plan *plan)
 {
-    for (int i = 0; i < plan->buffer_count; i++) {
-        const facs_buffer *b = &plan->buffers[i];
-        if (b->corrected)
-            plan->kernels->zero((facs_real *)(plan->arena + b->statistics) + 2 * b->stride,
-                                2 * (int64_t)b->stride);
-    }
+    const size_t bytes = plan->corrections_end - plan->corrections;
+    if (bytes)
+        plan->kernels->zero((facs_real *)(void *)(plan->arena + plan->corrections),
+                            (int64_t)(bytes / sizeof(facs_real)));
 }
 
 static void backward_node(const run *r, int i)
@@ -203,17 +247,24 @@ static void backward_node(const run *r, int i)
     row->op->backward(&call);
 }
 
-void facs_plan_backward(facs_plan *plan)
+static void backward(void *context)
 {
-    const run r = {plan, 0, plan->options.threads, plan->images};
-    double time = lap(&r, -1, 0);
+    const run *r = context;
+    const facs_plan *plan = r->plan;
+    double time = lap(r, -1, 0);
     clear_corrections(plan);
     for (int i = plan->count - 1; i >= 0; i--) {
         if (!plan->nodes[i].needs_gradient) continue;
-        replay(&r, facs_plan_backward_step(plan, i));
-        backward_node(&r, i);
-        time = lap(&r, plan->count + i, time);
+        replay(r, facs_plan_backward_step(plan, i));
+        backward_node(r, i);
+        time = lap(r, plan->count + i, time);
     }
+}
+
+void facs_plan_backward(facs_plan *plan)
+{
+    const run r = {plan, 0, plan->options.threads, plan->images};
+    run_images(&r, FACS_PLAN_BACKWARD, backward);
     plan->images = 0; /* gradients lie where values were */
 }
 
@@ -221,7 +272,7 @@ void facs_plan_backward(facs_plan *plan)
 static void load_from(const run *r, const facs_source *source, facs_tensor y, int64_t row)
 {
     const facs_kernels *k = facs_plan_kernels(r->plan, 0);
-    const facs_context context = {.threads = r->threads, .scratch = lane_scratch(r)};
+    const facs_context context = context_of(r);
     const int64_t skipped = row * y.h * y.w * y.c;
 
     if (source->pixels)
@@ -255,13 +306,40 @@ static void load_image(void *context, int64_t image, int worker)
               l->source->rows[l->first_image + image]);
 }
 
+/* Brings the images of a batch to a separate device as they are, and loads them there. */
+static void load_inlet(const run *r, const facs_source *source, facs_tensor y,
+                       int64_t first_image)
+{
+    const facs_plan *plan = r->plan;
+    const void *from = source->pixels    ? (const void *)source->pixels
+                       : source->bfloats ? (const void *)source->bfloats
+                                         : (const void *)source->numbers;
+    const size_t number = source->pixels ? 1 : source->bfloats ? 2 : sizeof(facs_real);
+    const size_t bytes = (size_t)(y.h * y.w * y.c) * number;
+    void *inlet = plan->arena + plan->inlet;
+
+    if (source->rows)
+        plan->device->gather(inlet, from, source->rows + first_image, r->images, bytes);
+    else
+        plan->device->upload(inlet, (const char *)from + (size_t)first_image * bytes,
+                             (size_t)r->images * bytes);
+    const facs_source there = {.pixels = source->pixels ? inlet : NULL,
+                               .bfloats = source->bfloats ? inlet : NULL,
+                               .numbers = inlet,
+                               .scale = source->scale,
+                               .shift = source->shift};
+    load_from(r, &there, y, 0);
+}
+
 static void load(const run *r, const facs_source *source, int64_t first_image)
 {
     const facs_plan *plan = r->plan;
     const facs_plan_node *p = &plan->nodes[plan->where[plan->options.first]];
     loading l = {r, source, tensor_of(r, p, p->value), first_image};
 
-    if (source->rows)
+    if (plan->device->separate)
+        load_inlet(r, source, l.y, first_image);
+    else if (source->rows)
         facs_parallel(r->threads, r->images, load_image, &l);
     else
         load_from(r, source, l.y, first_image);
@@ -290,11 +368,19 @@ static void infer_chunk(void *context, int64_t chunk, int worker)
     r.lane = worker;
     r.images = left < all->per_chunk ? left : all->per_chunk;
     load(&r, all->source, first);
-    forward(&r);
+    if (r.plan->device->separate)
+        run_images(&r, FACS_PLAN_FORWARD, forward);
+    else
+        forward(&r);
     const facs_tensor y = tensor_of(&r, last, last->value);
-    const facs_context context_of_copy = {.threads = r.threads, .scratch = lane_scratch(&r)};
-    facs_plan_kernels(r.plan, r.plan->count - 1)
-        ->store_numbers(&context_of_copy, all->output + first * y.h * y.w * y.c, &y);
+    const facs_context context_of_copy = context_of(&r);
+    const int64_t numbers = (int64_t)y.h * y.w * y.c;
+    facs_real *output = all->output + first * numbers, *outlet = output;
+    if (r.plan->device->separate)
+        outlet = (facs_real *)(void *)(r.plan->arena + r.plan->outlet);
+    facs_plan_kernels(r.plan, r.plan->count - 1)->store_numbers(&context_of_copy, outlet, &y);
+    if (outlet != output)
+        r.plan->device->download(output, outlet, (size_t)(r.images * numbers) * sizeof *output);
 }
 
 void facs_plan_infer(facs_plan *plan, const facs_source *source, int64_t n, facs_real *output)

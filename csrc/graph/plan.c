@@ -16,11 +16,29 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-/* States one behind the other from offset 0, then statistics; and the largest scratch of a
- * node. */
+/* Two vectors of a buffer's channels. */
+static size_t take_vectors(const facs_buffer *b, size_t *end)
+{
+    const size_t offset = *end;
+    *end += facs_align(2 * (size_t)b->stride * sizeof(facs_real));
+    return offset;
+}
+
+static void place_statistics(facs_plan *plan, size_t *end)
+{
+    facs_buffer *buffers = plan->buffers;
+    for (int i = 0; i < plan->buffer_count; i++)
+        if (buffers[i].counted) buffers[i].statistics = take_vectors(&buffers[i], end);
+    plan->corrections = *end;
+    for (int i = 0; i < plan->buffer_count; i++)
+        if (buffers[i].corrected) buffers[i].corrections = take_vectors(&buffers[i], end);
+    plan->corrections_end = *end;
+}
+
+/* States one behind the other, then statistics; and the largest scratch of a node. */
 static facs_demand demand_of(facs_plan *plan, int threads)
 {
-    facs_demand all = {0};
+    facs_demand all = {.state = plan->device->separate ? FACS_PLAN_DRAW_BYTES : 0};
 
     for (int i = 0; i < plan->count; i++) {
         facs_plan_node *p = &plan->nodes[i];
@@ -33,13 +51,25 @@ static facs_demand demand_of(facs_plan *plan, int threads)
         all.state += facs_align(wanted.state);
         all.scratch = larger(all.scratch, wanted.scratch);
     }
-    for (int i = 0; i < plan->buffer_count; i++) {
-        facs_buffer *b = &plan->buffers[i];
-        if (!b->counted) continue;
-        b->statistics = all.state;
-        all.state += facs_align(4 * (size_t)b->stride * sizeof(facs_real));
-    }
+    place_statistics(plan, &all.state);
     return all;
+}
+
+static size_t dense_bytes(const facs_plan *plan, int i)
+{
+    const facs_shape s = plan->nodes[i].node.shape;
+    return facs_align((size_t)plan->options.batch * (size_t)s.h * (size_t)s.w * (size_t)s.c *
+                      sizeof(facs_real));
+}
+
+/* Places what goes in and out of a separate device at `offset`; returns the bytes. */
+static size_t gates(facs_plan *plan, size_t offset)
+{
+    if (!plan->device->separate) return 0;
+    const size_t in = dense_bytes(plan, 0), out = dense_bytes(plan, plan->count - 1);
+    plan->inlet = offset;
+    plan->outlet = offset + in;
+    return in + out;
 }
 
 /* Places states, buffers and scratch in one arena: [states][last lane] ... [lane 0] */
@@ -49,7 +79,7 @@ static void lay_out(facs_plan *plan)
     const facs_demand alone = demand_of(plan, 1), together = demand_of(plan, o->threads);
 
     plan->buffer_bytes = facs_align(facs_plan_place(plan->buffers, plan->buffer_count));
-    plan->lanes_offset = together.state;
+    plan->lanes_offset = together.state + gates(plan, together.state);
     plan->lane_bytes = plan->buffer_bytes + facs_align(alone.scratch);
     plan->arena_bytes = plan->lanes_offset + (size_t)(o->lanes - 1) * plan->lane_bytes +
                         plan->buffer_bytes + facs_align(together.scratch);
@@ -101,6 +131,19 @@ static facs_status make(facs_plan *plan, const facs_graph *graph)
     return FACS_OK;
 }
 
+static const facs_device *device_of(const facs_plan_options *options)
+{
+    return options->device ? options->device : &facs_device_cpu;
+}
+
+static void forget_runs(facs_plan *plan)
+{
+    for (int i = 0; i < FACS_PLAN_RUNS; i++) {
+        plan->device->forget(plan->recordings[i]);
+        plan->recordings[i] = NULL;
+    }
+}
+
 facs_status facs_plan_create(facs_plan **out, const facs_graph *graph,
                              const facs_kernels *kernels, const facs_plan_options *options)
 {
@@ -110,9 +153,10 @@ facs_status facs_plan_create(facs_plan **out, const facs_graph *graph,
     FACS_TRY(facs_allocate(&plan, 1, sizeof *plan, "plan"));
     plan->options = *options;
     plan->kernels = kernels;
+    plan->device = device_of(options);
     facs_status status = make(plan, graph);
     if (status == FACS_OK)
-        status = facs_allocate_slab(&plan->arena, plan->arena_bytes, "plan's arena");
+        status = plan->device->allocate(&plan->arena, plan->arena_bytes, "plan's arena");
     if (status != FACS_OK) {
         facs_plan_free(plan);
         return status;
@@ -128,6 +172,7 @@ facs_status facs_plan_measure(size_t *bytes, const facs_graph *graph,
     FACS_TRY(facs_allocate(&plan, 1, sizeof *plan, "plan"));
     plan->options = *options;
     plan->kernels = kernels;
+    plan->device = device_of(options);
     const facs_status status = make(plan, graph);
     *bytes = plan->arena_bytes;
     facs_plan_free(plan);
@@ -137,7 +182,8 @@ facs_status facs_plan_measure(size_t *bytes, const facs_graph *graph,
 void facs_plan_free(facs_plan *plan)
 {
     if (!plan) return;
-    facs_free(plan->arena);
+    forget_runs(plan);
+    plan->device->release(plan->arena);
     facs_free(plan->buffers);
     facs_free(plan->where);
     facs_free(plan->nodes);
@@ -146,6 +192,7 @@ void facs_plan_free(facs_plan *plan)
 
 void facs_plan_bind(facs_plan *plan, facs_real *parameters, facs_real *gradients)
 {
+    forget_runs(plan);
     plan->parameter_slab = parameters;
     plan->gradient_slab = gradients;
 }

@@ -1,6 +1,7 @@
 #ifndef FACS_GRAPH_PLAN_H
 #define FACS_GRAPH_PLAN_H
 
+#include "core/device.h"
 #include "graph/graph.h"
 
 /* A plan runs a range of a graph on a device for at most `batch` images: nodes fused for
@@ -22,6 +23,8 @@ typedef struct facs_plan_options {
      * of facs_real. Borrowed. */
     const facs_kernels *narrow;
     int keep; /* BatchNorms that train neither applied by their readers nor computed again */
+    const facs_device
+        *device; /* of the kernels and of every pointer but a source's; NULL: CPU */
 } facs_plan_options;
 
 facs_status facs_plan_create(facs_plan **plan, const facs_graph *graph,
@@ -46,7 +49,8 @@ void facs_plan_prepare(facs_plan *plan);
 void facs_plan_prepare_trained(facs_plan *plan);
 
 /* What a caller supplies for the first node: 8-bit pixels, normalised by scale and shift
- * (per channel), numbers, or numbers as bfloat16. Dense NHWC, borrowed for the call. */
+ * (per channel), numbers, or numbers as bfloat16. Dense NHWC, in the host's memory or the
+ * device's, borrowed for the call. */
 typedef struct facs_source {
     const uint8_t *pixels;
     const facs_real *numbers;
@@ -65,7 +69,8 @@ void facs_plan_forward(facs_plan *plan, int64_t n, uint64_t seed, uint32_t step)
  * Once, since it writes over what forward kept. */
 void facs_plan_backward(facs_plan *plan);
 
-/* Any number of images through the lanes; the last value, dense, goes to output. */
+/* Any number of images through the lanes; the last value, dense, goes to output, which is the
+ * host's. Other than this, only facs_device->wait tells of a device's errors. */
 void facs_plan_infer(facs_plan *plan, const facs_source *source, int64_t n, facs_real *output);
 
 /* Value or gradient of a node of the graph in lane 0, for n images; data is NULL where the

@@ -10,10 +10,11 @@
 typedef struct facs_buffer {
     size_t bytes, offset;
     int begin, end;
-    int stride;        /* channels to a pixel */
-    int counted;       /* a BatchNorm takes batch statistics of what lies here */
-    int corrected;     /* ... which give the gradient a correction */
-    size_t statistics; /* offset of the four vectors of facs_statistics in the arena */
+    int stride;         /* channels to a pixel */
+    int counted;        /* a BatchNorm takes batch statistics of what lies here */
+    int corrected;      /* ... which give the gradient a correction */
+    size_t statistics;  /* offset of mean and variance in the arena */
+    size_t corrections; /* ... and of slope and offset */
 } facs_buffer;
 
 /* A slice of channels of a buffer. */
@@ -36,6 +37,18 @@ typedef struct facs_plan_node {
     size_t state;               /* offset of the node's state in the arena */
 } facs_plan_node;
 
+/* What a device may record. */
+enum {
+    FACS_PLAN_PREPARE,
+    FACS_PLAN_PREPARE_TRAINED,
+    FACS_PLAN_FORWARD,
+    FACS_PLAN_BACKWARD,
+    FACS_PLAN_RUNS
+};
+
+/* The arena of a separate device starts with the words of facs_context.draw. */
+enum { FACS_PLAN_DRAW_BYTES = 64 };
+
 struct facs_plan {
     facs_plan_options options;
     const facs_kernels *kernels;
@@ -49,8 +62,13 @@ struct facs_plan {
     /* A lane is [buffers][scratch for one thread]. Lane 0 lies last: its scratch serves all
      * threads, so it is longer. */
     size_t lanes_offset, lane_bytes, buffer_bytes;
+    size_t corrections, corrections_end; /* where those of all buffers lie, side by side */
     size_t arena_bytes;
     char *arena;
+    const facs_device *device;
+    size_t inlet, outlet; /* offsets, on a separate device: of a batch of the source as it is,
+                             and of the result, dense */
+    facs_recording *recordings[FACS_PLAN_RUNS];
     facs_real *parameter_slab, *gradient_slab;
     int64_t images; /* of the last forward */
     uint64_t seed;

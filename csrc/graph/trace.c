@@ -86,6 +86,14 @@ static int new_buffer(facs_plan *plan, int i, int stride)
     return plan->buffer_count++;
 }
 
+/* Channels to a pixel of a value of its own. Images of three get four on a separate device,
+ * where what is read at once must be aligned. */
+static int whole_stride(const facs_plan *plan, int i)
+{
+    const int c = plan->nodes[i].node.shape.c;
+    return i == 0 && c == 3 && plan->device->separate ? 4 : c;
+}
+
 static void use(facs_plan *plan, facs_view view, int step)
 {
     if (view.buffer < 0) return;
@@ -105,10 +113,12 @@ static facs_status assign_views(facs_plan *plan)
     }
     for (int i = plan->count - 1; i >= 0; i--) {
         facs_plan_node *p = &plan->nodes[i];
-        const int c = p->node.shape.c;
         const int wants_gradient = p->needs_gradient && p->node.op != FACS_OP_LOSS;
         if (p->applied) continue;
-        if (p->value.buffer < 0) p->value = (facs_view){new_buffer(plan, i, c), 0, c};
+        if (p->value.buffer < 0) {
+            const int stride = whole_stride(plan, i);
+            p->value = (facs_view){new_buffer(plan, i, stride), 0, stride};
+        }
         if (p->gradient.buffer < 0 && wants_gradient)
             p->gradient = (facs_view){new_buffer(plan, i, p->value.stride), p->value.channel,
                                       p->value.stride};

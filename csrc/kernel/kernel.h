@@ -16,6 +16,9 @@
 typedef struct facs_context {
     int threads;
     void *scratch; /* at least what the *_scratch row of the kernel asked for */
+    /* In the memory of a device that replays what it recorded: seed (low, high) and step of
+     * the dropout, in place of its arguments. NULL on the CPU. */
+    const uint32_t *draw;
 } facs_context;
 
 /* A two-dimensional convolution of (n, h, w, ci) to (n, oh, ow, co). Padding not given

@@ -2,6 +2,7 @@
 #define FACS_NETS_SESSION_H
 
 #include "graph/plan.h"
+#include "kernel/plugin.h"
 #include "nets/network.h"
 
 /* A network on a device: kernels, threads, gradients and the plans made so far, each for
@@ -27,22 +28,36 @@ typedef enum facs_precision {
 } facs_precision;
 
 /* Takes the network over. limit: the highest rung of kernels, or NULL. threads 0: as many
- * as the process may use; at most FACS_MOST_THREADS. */
+ * as the process may use; at most FACS_MOST_THREADS. plugin: the device to run on, borrowed;
+ * NULL is the CPU. */
 facs_status facs_session_create(facs_session **session, facs_network *network,
-                                const char *limit, int threads,
-                                facs_precision precision) FACS_MUST_USE;
+                                const char *limit, int threads, facs_precision precision,
+                                const facs_plugin *plugin) FACS_MUST_USE;
 void facs_session_free(facs_session *session);
 
 facs_network *facs_session_network(const facs_session *session);
 const facs_kernels *facs_session_kernels(const facs_session *session);
 const facs_kernels *facs_session_narrow(const facs_session *session); /* NULL in float32 */
 int facs_session_threads(const facs_session *session);
+const facs_device *facs_session_device(const facs_session *session);
 
-/* Gradient slab, laid out as the parameters; made on first use. */
+/* Gradient slab in the device's memory, laid out as the parameters; made on first use. */
 facs_status facs_session_gradients(facs_session *session, facs_real **gradients) FACS_MUST_USE;
 
-/* To be called whenever parameters were written. */
+/* The same in the host's memory, as of now. */
+facs_status facs_session_read_gradients(facs_session *session,
+                                        facs_real **gradients) FACS_MUST_USE;
+
+/* The parameters in the device's memory, up to date; on the CPU they are the network's. */
+facs_status facs_session_parameters(facs_session *session,
+                                    facs_real **parameters) FACS_MUST_USE;
+
+/* To be called whenever the network's parameters were written, or those of the device. */
 void facs_session_touch(facs_session *session);
+void facs_session_moved(facs_session *session);
+
+/* Brings the network's parameters up to date with the device's. */
+facs_status facs_session_fetch(facs_session *session) FACS_MUST_USE;
 
 /* Changes with every touch. */
 unsigned facs_session_version(const facs_session *session);

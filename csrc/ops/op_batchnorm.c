@@ -87,13 +87,14 @@ static void forward(const facs_call *call)
 {
     const facs_kernels *k = call->kernels;
 
-    if (call->mode == FACS_MODE_TRAIN) {
-        k->batchnorm_track(call->parameter[FACS_SLOT_MEAN], call->parameter[FACS_SLOT_VARIANCE],
-                           call->node->shape.c, mean_of(call), variance_of(call),
-                           call->node->momentum, facs_tensor_pixels(&call->x[0]));
-        fold(call);
-    }
-    if (call->mode != FACS_MODE_INFER)
+    if (call->mode == FACS_MODE_TRAIN)
+        k->batchnorm_begin(vector_of(call, SCALE), vector_of(call, SHIFT), vector_of(call, SUM),
+                           call->node->shape.c, call->parameter[FACS_SLOT_GAMMA],
+                           call->parameter[FACS_SLOT_BETA], mean_of(call), variance_of(call),
+                           call->node->epsilon, call->parameter[FACS_SLOT_MEAN],
+                           call->parameter[FACS_SLOT_VARIANCE], call->node->momentum,
+                           facs_tensor_pixels(&call->x[0]));
+    else if (call->mode != FACS_MODE_INFER)
         k->zero(vector_of(call, SUM), 2 * (int64_t)call->node->shape.c);
     if (call->y.data) apply(call);
 }

@@ -11,11 +11,20 @@
 static const struct {
     int type;
     const char *name;
+    size_t bytes;
 } dtypes[FACS_PY_DTYPE_COUNT] = {
-    [FACS_PY_FLOAT32] = {NPY_FLOAT32, "float32"}, [FACS_PY_FLOAT64] = {NPY_FLOAT64, "float64"},
-    [FACS_PY_UINT8] = {NPY_UINT8, "uint8"},       [FACS_PY_UINT16] = {NPY_UINT16, "uint16"},
-    [FACS_PY_INT64] = {NPY_INT64, "int64"},       [FACS_PY_BOOL] = {NPY_BOOL, "bool"},
+    [FACS_PY_FLOAT32] = {NPY_FLOAT32, "float32", 4},
+    [FACS_PY_FLOAT64] = {NPY_FLOAT64, "float64", 8},
+    [FACS_PY_UINT8] = {NPY_UINT8, "uint8", 1},
+    [FACS_PY_UINT16] = {NPY_UINT16, "uint16", 2},
+    [FACS_PY_INT64] = {NPY_INT64, "int64", 8},
+    [FACS_PY_BOOL] = {NPY_BOOL, "bool", 1},
 };
+
+size_t facs_py_item_bytes(facs_py_dtype dtype)
+{
+    return dtypes[dtype].bytes;
+}
 
 int facs_py_bridge_init(PyObject *module)
 {
@@ -39,12 +48,24 @@ static void print_shape(char *text, size_t size, int ndim, const int64_t *shape)
     if (used < size) snprintf(text + used, size - used, ")");
 }
 
-static int shape_matches(PyArrayObject *array, int ndim, const int64_t *shape)
+static int shape_matches(int ndim, const int64_t *shape, int wanted_ndim, const int64_t *wanted)
 {
-    if (PyArray_NDIM(array) != ndim) return 0;
+    if (ndim != wanted_ndim) return 0;
     for (int i = 0; i < ndim; i++)
-        if (shape[i] != FACS_PY_ANY && PyArray_DIM(array, i) != shape[i]) return 0;
+        if (wanted[i] != FACS_PY_ANY && shape[i] != wanted[i]) return 0;
     return 1;
+}
+
+int facs_py_check_shape(const char *argument, int ndim, const int64_t *shape, int wanted_ndim,
+                        const int64_t *wanted)
+{
+    char want[96], found[96];
+
+    if (shape_matches(ndim, shape, wanted_ndim, wanted)) return 0;
+    print_shape(want, sizeof want, wanted_ndim, wanted);
+    print_shape(found, sizeof found, ndim, shape);
+    PyErr_Format(PyExc_ValueError, "%s: shape is %s, want %s", argument, found, want);
+    return -1;
 }
 
 static void fill(facs_py_array *array, PyArrayObject *object)
@@ -71,8 +92,7 @@ static int castable(PyArrayObject *array, int type)
 int facs_py_array_from(facs_py_array *array, PyObject *object, const char *argument,
                        facs_py_dtype dtype, int ndim, int64_t *shape)
 {
-    char wanted[96], found[96];
-    int64_t found_shape[NPY_MAXDIMS];
+    int64_t found[NPY_MAXDIMS];
 
     memset(array, 0, sizeof *array);
     PyArrayObject *any = (PyArrayObject *)PyArray_FROM_O(object);
@@ -83,11 +103,8 @@ int facs_py_array_from(facs_py_array *array, PyObject *object, const char *argum
         Py_DECREF(any);
         return -1;
     }
-    if (!shape_matches(any, ndim, shape)) {
-        for (int i = 0; i < PyArray_NDIM(any); i++) found_shape[i] = PyArray_DIM(any, i);
-        print_shape(wanted, sizeof wanted, ndim, shape);
-        print_shape(found, sizeof found, PyArray_NDIM(any), found_shape);
-        PyErr_Format(PyExc_ValueError, "%s: shape is %s, want %s", argument, found, wanted);
+    for (int i = 0; i < PyArray_NDIM(any); i++) found[i] = PyArray_DIM(any, i);
+    if (facs_py_check_shape(argument, PyArray_NDIM(any), found, ndim, shape) < 0) {
         Py_DECREF(any);
         return -1;
     }
@@ -99,6 +116,33 @@ int facs_py_array_from(facs_py_array *array, PyObject *object, const char *argum
     fill(array, cast);
     memcpy(shape, array->shape, (size_t)ndim * sizeof *shape);
     return 0;
+}
+
+int facs_py_array_any(facs_py_array *array, PyObject *object, const char *argument,
+                      facs_py_dtype *dtype)
+{
+    int64_t shape[FACS_PY_MAX_DIMS] = {FACS_PY_ANY, FACS_PY_ANY, FACS_PY_ANY, FACS_PY_ANY};
+    int known = FACS_PY_DTYPE_COUNT;
+
+    memset(array, 0, sizeof *array);
+    PyArrayObject *any = (PyArrayObject *)PyArray_FROM_O(object);
+    if (!any) return -1;
+    for (int i = 0; i < FACS_PY_DTYPE_COUNT; i++)
+        if (dtypes[i].type == PyArray_TYPE(any)) known = i;
+    const int ndim = PyArray_NDIM(any);
+    int status = -1;
+    if (known == FACS_PY_DTYPE_COUNT)
+        PyErr_Format(PyExc_TypeError, "%s: its dtype is %S", argument,
+                     (PyObject *)PyArray_DESCR(any));
+    else if (ndim < 1 || ndim > FACS_PY_MAX_DIMS)
+        PyErr_Format(PyExc_ValueError, "%s has %d axes, want 1 to %d", argument, ndim,
+                     FACS_PY_MAX_DIMS);
+    else
+        status = facs_py_array_from(array, (PyObject *)any, argument, (facs_py_dtype)known,
+                                    ndim, shape);
+    *dtype = (facs_py_dtype)known;
+    Py_DECREF(any);
+    return status;
 }
 
 int facs_py_images_from(facs_py_array *array, PyObject *object, const char *argument,

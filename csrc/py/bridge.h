@@ -38,6 +38,16 @@ typedef struct facs_py_array {
 int facs_py_array_from(facs_py_array *array, PyObject *object, const char *argument,
                        facs_py_dtype dtype, int ndim, int64_t *shape);
 
+/* The same with the dtype and the 1 to 4 axes that an array-like has. */
+int facs_py_array_any(facs_py_array *array, PyObject *object, const char *argument,
+                      facs_py_dtype *dtype);
+
+/* 0 where a shape is as wanted; else -1 with the ValueError of facs_py_array_from. */
+int facs_py_check_shape(const char *argument, int ndim, const int64_t *shape, int wanted_ndim,
+                        const int64_t *wanted);
+
+size_t facs_py_item_bytes(facs_py_dtype dtype);
+
 /* A new zeroed array. */
 int facs_py_array_new(facs_py_array *array, facs_py_dtype dtype, int ndim,
                       const int64_t *shape);

@@ -1,3 +1,4 @@
+#include "py/device_array.h"
 #include "py/network_object.h"
 
 /* Passes up to the value that enters a block, and from it. */
@@ -41,7 +42,9 @@ static void round_to_bfloat16(facs_network_object *self, uint16_t *y, float *x,
                            .w = (int)shape[2],
                            .c = (int)shape[3],
                            .stride = shape[3]};
-    facs_session_kernels(self->session)->bfloat16_from(&context, y, &t);
+    facs_kernels kernels;
+    (void)facs_kernels_select(&kernels, NULL);
+    kernels.bfloat16_from(&context, y, &t);
 }
 
 /* out is float32, or with `halves` that array and its bfloat16. */
@@ -86,6 +89,25 @@ PyObject *facs_py_network_below(PyObject *object, PyObject *args)
     return result;
 }
 
+/* float32 or the bits of bfloat16, the host's or the device's; shape as in facs_py_array_from.
+ */
+static int take_values(facs_py_array *x, facs_network_object *self, PyObject *values,
+                       int64_t *shape, int *bfloat16)
+{
+    facs_py_dtype dtype = FACS_PY_FLOAT32;
+    const int there = facs_py_device_take(x, values, facs_session_device(self->session),
+                                          "values", 4, shape, &dtype);
+    if (there < 0) return -1;
+    *bfloat16 = there ? dtype == FACS_PY_UINT16 : facs_py_is_array(values, FACS_PY_UINT16);
+    if (!there)
+        return facs_py_array_from(x, values, "values",
+                                  *bfloat16 ? FACS_PY_UINT16 : FACS_PY_FLOAT32, 4, shape);
+    if (dtype != FACS_PY_UINT8) return 0;
+    facs_py_array_release(x);
+    PyErr_SetString(PyExc_TypeError, "values: dtype is uint8, want float32 or bfloat16");
+    return -1;
+}
+
 PyObject *facs_py_network_above(PyObject *object, PyObject *args)
 {
     facs_network_object *self = (facs_network_object *)object;
@@ -100,10 +122,8 @@ PyObject *facs_py_network_above(PyObject *object, PyObject *args)
         find_entry(self, block, &index, &s) < 0)
         return NULL;
     int64_t shape[4] = {FACS_PY_ANY, s.h, s.w, s.c};
-    const int bfloat16 = facs_py_is_array(values, FACS_PY_UINT16);
-    if (facs_py_array_from(&x, values, "values", bfloat16 ? FACS_PY_UINT16 : FACS_PY_FLOAT32, 4,
-                           shape) < 0)
-        return NULL;
+    int bfloat16;
+    if (take_values(&x, self, values, shape, &bfloat16) < 0) return NULL;
     const int64_t wanted[2] = {shape[0], facs_py_network_of(object)->options.labels};
     const facs_source source = {.numbers = bfloat16 ? NULL : x.data,
                                 .bfloats = bfloat16 ? x.data : NULL};

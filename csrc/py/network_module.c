@@ -39,14 +39,17 @@ static int parse_choices(facs_network_options *o, const char *padding, const cha
     return 0;
 }
 
+/* plugin: path of a device's shared object, "" for the CPU. */
 static facs_status create(facs_network_object *self, const char *name,
                           const facs_network_options *options, unsigned long long seed,
-                          const char *cpu, int threads, facs_precision precision)
+                          const char *cpu, int threads, facs_precision precision,
+                          const char *plugin)
 {
     facs_network *network;
+    if (*plugin) FACS_TRY(facs_plugin_load(&self->plugin, plugin));
     FACS_TRY(facs_network_create(&network, name, options, seed));
-    const facs_status status =
-        facs_session_create(&self->session, network, cpu, threads, precision);
+    const facs_status status = facs_session_create(&self->session, network, cpu, threads,
+                                                   precision, *plugin ? &self->plugin : NULL);
     if (status != FACS_OK) facs_network_free(network);
     return status;
 }
@@ -55,18 +58,18 @@ static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
 {
     static char *names[] = {"name",       "labels",  "width",   "input_size", "padding",
                             "activation", "epsilon", "dropout", "head",       "threads",
-                            "seed",       "cpu",     "dtype",   NULL};
+                            "seed",       "cpu",     "dtype",   "plugin",     NULL};
     static const char *const precisions[] = {
         [FACS_PRECISION_FLOAT32] = "float32", [FACS_PRECISION_BFLOAT16] = "bfloat16"};
     facs_network_options o = {0};
-    const char *name, *padding, *activation, *head, *cpu, *dtype;
+    const char *name, *padding, *activation, *head, *cpu, *dtype, *plugin;
     int threads;
     unsigned long long seed;
     facs_status status;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sidissddsiKzs", names, &name, &o.labels,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sidissddsiKzss", names, &name, &o.labels,
                                      &o.width, &o.input_size, &padding, &activation, &o.epsilon,
-                                     &o.dropout, &head, &threads, &seed, &cpu, &dtype))
+                                     &o.dropout, &head, &threads, &seed, &cpu, &dtype, &plugin))
         return NULL;
     const int precision = facs_py_choice("dtype", dtype, precisions, FACS_PRECISION_COUNT);
     if (precision < 0) return NULL;
@@ -74,8 +77,8 @@ static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     facs_network_object *self = (facs_network_object *)type->tp_alloc(type, 0);
     if (!self) return NULL;
     self->lock = PyThread_allocate_lock();
-    FACS_PY_UNLOCKED(status =
-                         create(self, name, &o, seed, cpu, threads, (facs_precision)precision));
+    FACS_PY_UNLOCKED(
+        status = create(self, name, &o, seed, cpu, threads, (facs_precision)precision, plugin));
     if (status != FACS_OK || !self->lock) {
         Py_DECREF(self);
         return status == FACS_OK ? PyErr_NoMemory() : facs_py_raise(status);
@@ -136,9 +139,16 @@ static PyObject *network_initialise(PyObject *object, PyObject *args)
     if (!PyArg_ParseTuple(args, "Ks", &seed, &block)) return NULL;
     const int index = find_block(object, block);
     if (index < 0 || facs_py_network_enter(object) < 0) return NULL;
-    FACS_PY_UNLOCKED(facs_network_initialise(facs_py_network_of(object), seed, index));
-    facs_session_touch(self->session);
+    facs_status status;
+    FACS_PY_UNLOCKED({
+        status = facs_session_fetch(self->session);
+        if (status == FACS_OK) {
+            facs_network_initialise(facs_py_network_of(object), seed, index);
+            facs_session_touch(self->session);
+        }
+    });
     facs_py_network_leave(object);
+    if (status != FACS_OK) return facs_py_raise(status);
     Py_RETURN_NONE;
 }
 
@@ -150,9 +160,11 @@ static PyObject *network_set_pixels(PyObject *object, PyObject *args)
                           &shift[1], &shift[2]) ||
         facs_py_network_enter(object) < 0)
         return NULL;
+    const facs_status status = facs_session_fetch(session);
     facs_session_set_pixels(session, scale, shift);
     facs_session_touch(session);
     facs_py_network_leave(object);
+    if (status != FACS_OK) return facs_py_raise(status);
     Py_RETURN_NONE;
 }
 
@@ -189,6 +201,13 @@ static PyObject *network_get_rung(PyObject *object, void *unused)
     return PyUnicode_FromString((narrow ? narrow : facs_session_kernels(session))->name);
 }
 
+static PyObject *network_get_device(PyObject *object, void *unused)
+{
+    (void)unused;
+    return PyUnicode_FromString(
+        facs_session_device(((facs_network_object *)object)->session)->name);
+}
+
 PyDoc_STRVAR(forward_doc, "forward($self, /, x, training=False, seed=0, step=0)\n--\n\n"
                           "Logits (n, labels) of images x (n, h, w, 3).");
 
@@ -220,6 +239,7 @@ static PyMethodDef methods[] = {
 static PyGetSetDef properties[] = {
     {"threads", network_get_threads, NULL, "Worker threads.", NULL},
     {"instruction_set", network_get_rung, NULL, "Rung of the kernels in use.", NULL},
+    {"device", network_get_device, NULL, "Where it runs.", NULL},
     {NULL},
 };
 

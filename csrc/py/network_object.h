@@ -13,11 +13,13 @@ typedef struct facs_py_images {
     const uint8_t *pixels;
     const float *numbers;
     int64_t n;
+    int there; /* in the memory of the network's device: not looked at here */
 } facs_py_images;
 
 /* The lock guards the session and what stands below it. */
 typedef struct facs_network_object {
     PyObject_HEAD facs_session *session;
+    facs_plugin plugin; /* of the session's device, unless that is the CPU */
     PyThread_type_lock lock;
     facs_py_images pending; /* of the last forward if it was inference, for a later backward */
     uint64_t fingerprint;   /* of their bytes, which are the caller's */

@@ -19,8 +19,13 @@ static PyObject *slab_view(PyObject *owner, facs_real *slab, const facs_paramete
 PyObject *facs_py_network_parameter_rows(PyObject *object, PyObject *unused)
 {
     const facs_network *net = facs_py_network_of(object);
-    PyObject *list = PyList_New(0);
+    facs_status status;
     (void)unused;
+    if (facs_py_network_enter(object) < 0) return NULL;
+    FACS_PY_UNLOCKED(status = facs_session_fetch(((facs_network_object *)object)->session));
+    facs_py_network_leave(object);
+    if (status != FACS_OK) return facs_py_raise(status);
+    PyObject *list = PyList_New(0);
     for (int i = 0; list && i < net->graph.parameter_count; i++) {
         const facs_parameter *p = &net->graph.parameters[i];
         const facs_node *node = &net->graph.nodes[p->node];
@@ -42,7 +47,7 @@ PyObject *facs_py_network_gradients(PyObject *object, PyObject *unused)
     facs_real *slab;
     (void)unused;
     if (facs_py_network_enter(object) < 0) return NULL;
-    const facs_status status = facs_session_gradients(self->session, &slab);
+    const facs_status status = facs_session_read_gradients(self->session, &slab);
     facs_py_network_leave(object);
     if (status != FACS_OK) return facs_py_raise(status);
     PyObject *dict = PyDict_New();

@@ -1,15 +1,33 @@
 #include "py/network_object.h"
 
 #include "core/fingerprint.h"
+#include "py/device_array.h"
 
 #include <string.h>
 
-/* Of the images' bytes, to see that backward meets what forward saw. */
+/* Of the images' bytes, to see that backward meets what forward saw; 0 of those on a GPU. */
 static uint64_t fingerprint(const facs_network_object *self, const facs_py_images *in)
 {
+    if (in->there) return 0;
     size_t bytes = in->pixels ? 1 : sizeof(float);
     for (int i = 0; i < in->array.ndim; i++) bytes *= (size_t)in->array.shape[i];
     return facs_fingerprint(in->array.data, bytes, facs_session_threads(self->session));
+}
+
+/* uint8 or float32 in the memory of the network's device: 1, 0 or -1 as facs_py_device_take. */
+static int take_there(facs_py_images *in, facs_network_object *self, PyObject *object,
+                      int64_t *shape, int *bytes)
+{
+    facs_py_dtype dtype;
+    const int there = facs_py_device_take(
+        &in->array, object, facs_session_device(self->session), "x", 4, shape, &dtype);
+    if (there <= 0) return there;
+    *bytes = dtype == FACS_PY_UINT8;
+    if (*bytes || dtype == FACS_PY_FLOAT32) return 1;
+    facs_py_array_release(&in->array);
+    PyErr_SetString(PyExc_TypeError,
+                    "x: dtype is bfloat16, want uint8 (pixels) or float32 (scaled)");
+    return -1;
 }
 
 int facs_py_images_take(facs_py_images *in, facs_network_object *self, PyObject *object)
@@ -19,7 +37,10 @@ int facs_py_images_take(facs_py_images *in, facs_network_object *self, PyObject 
     int bytes;
 
     memset(in, 0, sizeof *in);
-    if (facs_py_images_from(&in->array, object, "x", shape, &bytes) < 0) return -1;
+    in->there = take_there(in, self, object, shape, &bytes);
+    if (in->there < 0) return -1;
+    if (!in->there && facs_py_images_from(&in->array, object, "x", shape, &bytes) < 0)
+        return -1;
     in->n = shape[0];
     if (bytes)
         in->pixels = in->array.data;
@@ -27,7 +48,7 @@ int facs_py_images_take(facs_py_images *in, facs_network_object *self, PyObject 
         in->numbers = in->array.data;
     if (in->n < 1)
         PyErr_SetString(PyExc_ValueError, "x: there are no images");
-    else if (bytes || facs_py_array_check_finite(&in->array, "x") == 0)
+    else if (bytes || in->there || facs_py_array_check_finite(&in->array, "x") == 0)
         return 0;
     facs_py_array_release(&in->array);
     return -1;

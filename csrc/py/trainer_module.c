@@ -1,5 +1,6 @@
 #include "py/trainer_module.h"
 
+#include "py/device_array.h"
 #include "py/loss_module.h"
 #include "py/network_module.h"
 #include "train/trainer.h"
@@ -9,6 +10,7 @@ typedef struct trainer_object {
     PyObject *network; /* owns the session */
     int from_boundary, side, labels;
     facs_shape entry; /* of the value that enters the first block */
+    const facs_device *device;
 } trainer_object;
 
 /* (kind, beta1, beta2, epsilon, weight_decay, nesterov, clip_norm, average_decay) */
@@ -112,6 +114,7 @@ static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     self->network = Py_NewRef(network);
     self->side = net->options.input_size;
     self->labels = net->options.labels;
+    self->device = facs_session_device(session);
     int status = find_entry(self, net, &stage);
     if (status == 0) status = facs_py_loss_parse(&loss, loss_row, net->options.labels);
     stage.loss = loss.kind;
@@ -159,14 +162,32 @@ static void release(step_arrays *a)
     facs_py_array_release(&a->mask);
 }
 
+/* The same in the memory of the network's device. */
+static int use_there(trainer_object *self, step_arrays *a, facs_training_batch *batch,
+                     facs_py_dtype dtype)
+{
+    batch->pixels = dtype == FACS_PY_UINT8 ? a->x.data : NULL;
+    batch->numbers = dtype == FACS_PY_FLOAT32 ? a->x.data : NULL;
+    batch->bfloats = dtype == FACS_PY_UINT16 ? a->x.data : NULL;
+    if (self->from_boundary ? !batch->pixels : !batch->bfloats) return 0;
+    PyErr_Format(PyExc_TypeError, "x: its dtype on the GPU is %s, want %s",
+                 self->from_boundary ? "uint8" : "bfloat16",
+                 self->from_boundary ? "float32 or bfloat16" : "uint8 or float32");
+    return -1;
+}
+
 /* Images, or what enters the first block: float32, or the bits of bfloat16. */
 static int parse_values(trainer_object *self, step_arrays *a, facs_training_batch *batch,
                         PyObject *x)
 {
     int64_t image[4] = {FACS_PY_ANY, self->side, self->side, 3};
     int64_t entry[4] = {FACS_PY_ANY, self->entry.h, self->entry.w, self->entry.c};
+    facs_py_dtype dtype;
     int bytes = 0;
 
+    const int there = facs_py_device_take(&a->x, x, self->device, "x", 4,
+                                          self->from_boundary ? entry : image, &dtype);
+    if (there) return there < 0 ? -1 : use_there(self, a, batch, dtype);
     if (!self->from_boundary) {
         if (facs_py_images_from(&a->x, x, "x", image, &bytes) < 0) return -1;
         batch->pixels = bytes ? a->x.data : NULL;
@@ -253,8 +274,10 @@ static PyObject *trainer_swap_average(PyObject *object, PyObject *unused)
     trainer_object *self = (trainer_object *)object;
     (void)unused;
     if (facs_py_network_enter(self->network) < 0) return NULL;
-    FACS_PY_UNLOCKED(facs_trainer_swap_average(self->trainer));
+    facs_status status;
+    FACS_PY_UNLOCKED(status = facs_trainer_swap_average(self->trainer));
     facs_py_network_leave(self->network);
+    if (status != FACS_OK) return facs_py_raise(status);
     Py_RETURN_NONE;
 }
 

@@ -9,6 +9,7 @@ struct facs_optimiser {
     facs_optimiser_options options;
     const facs_graph *graph;
     const facs_kernels *kernels;
+    const facs_device *device;
     int first_node;
     int64_t start, count;                              /* of the trained part in the slab */
     facs_real *first_moment, *second_moment, *average; /* of the trained part */
@@ -35,19 +36,19 @@ static facs_status check_options(const facs_optimiser_options *o)
 static facs_status make_slabs(facs_optimiser *opt, const facs_real *parameters)
 {
     const size_t bytes = (size_t)opt->count * sizeof(facs_real);
-    FACS_TRY(facs_allocate_slab(&opt->first_moment, bytes, "optimiser"));
+    FACS_TRY(opt->device->allocate(&opt->first_moment, bytes, "optimiser"));
     if (opt->options.kind != FACS_OPTIMISER_SGD)
-        FACS_TRY(facs_allocate_slab(&opt->second_moment, bytes, "optimiser"));
+        FACS_TRY(opt->device->allocate(&opt->second_moment, bytes, "optimiser"));
     if (opt->options.average_decay > 0) {
-        FACS_TRY(facs_allocate_slab(&opt->average, bytes, "average of the weights"));
-        memcpy(opt->average, parameters + opt->start, bytes);
+        FACS_TRY(opt->device->allocate(&opt->average, bytes, "average of the weights"));
+        opt->device->copy(opt->average, parameters + opt->start, bytes);
     }
     return FACS_OK;
 }
 
 facs_status facs_optimiser_create(facs_optimiser **out, const facs_graph *graph,
-                                  const facs_kernels *kernels, int first_node,
-                                  const facs_real *parameters,
+                                  const facs_kernels *kernels, const facs_device *device,
+                                  int first_node, const facs_real *parameters,
                                   const facs_optimiser_options *options)
 {
     facs_optimiser *opt;
@@ -58,6 +59,7 @@ facs_status facs_optimiser_create(facs_optimiser **out, const facs_graph *graph,
     *opt = (facs_optimiser){.options = *options,
                             .graph = graph,
                             .kernels = kernels,
+                            .device = device,
                             .first_node = first_node,
                             .start = graph->parameter_numbers,
                             .power1 = 1,
@@ -77,9 +79,9 @@ facs_status facs_optimiser_create(facs_optimiser **out, const facs_graph *graph,
 void facs_optimiser_free(facs_optimiser *opt)
 {
     if (!opt) return;
-    facs_free(opt->first_moment);
-    facs_free(opt->second_moment);
-    facs_free(opt->average);
+    opt->device->release(opt->first_moment);
+    opt->device->release(opt->second_moment);
+    opt->device->release(opt->average);
     facs_free(opt);
 }
 
@@ -93,18 +95,39 @@ static int is_decayed(const facs_parameter *p)
     return p->kind == FACS_PARAMETER_WEIGHT;
 }
 
-static void step_parameter(facs_optimiser *opt, const facs_context *context,
-                           const facs_parameter *p, facs_real *parameters,
-                           const facs_real *gradients, facs_update *u)
+/* Parameters that lie side by side and are moved alike. */
+typedef struct stretch {
+    int64_t offset, count;
+    facs_real rate, weight_decay;
+} stretch;
+
+static void step_stretch(facs_optimiser *opt, const facs_context *context, const stretch *run,
+                         facs_real *parameters, const facs_real *gradients, facs_update *u)
 {
-    const int64_t at = p->offset - opt->start;
-    u->weight_decay = is_decayed(p) ? (facs_real)opt->options.weight_decay : 0;
+    const int64_t at = run->offset - opt->start;
+    if (!run->count) return;
+    u->rate = run->rate;
+    u->weight_decay = run->weight_decay;
     if (opt->options.kind == FACS_OPTIMISER_SGD)
-        opt->kernels->sgd_step(context, parameters + p->offset, gradients + p->offset,
-                               opt->first_moment + at, p->count, u);
+        opt->kernels->sgd_step(context, parameters + run->offset, gradients + run->offset,
+                               opt->first_moment + at, run->count, u);
     else
-        opt->kernels->adam_step(context, parameters + p->offset, gradients + p->offset,
-                                opt->first_moment + at, opt->second_moment + at, p->count, u);
+        opt->kernels->adam_step(context, parameters + run->offset, gradients + run->offset,
+                                opt->first_moment + at, opt->second_moment + at, run->count, u);
+}
+
+/* Takes the next parameters into a stretch, where they are moved as it is. Without a gradient
+ * and moments nothing moves, so running statistics fit wherever nothing decays. */
+static int extend(stretch *run, const stretch *next, const facs_parameter *p)
+{
+    const int still = !facs_parameter_is_trained(p) && run->weight_decay == 0;
+    const int alike = facs_parameter_is_trained(p) && run->rate == next->rate &&
+                      run->weight_decay == next->weight_decay;
+    if (run->count && run->offset + run->count == next->offset && (still || alike)) {
+        run->count += next->count;
+        return 1;
+    }
+    return 0;
 }
 
 /* Running statistics have no gradient: their part of the slab stays 0. */
@@ -136,12 +159,21 @@ void facs_optimiser_step(facs_optimiser *opt, const facs_context *context,
                      .gradient_scale = (facs_real)clipping(opt, context, gradients, norm),
                      .decoupled = o->kind == FACS_OPTIMISER_ADAMW,
                      .nesterov = o->nesterov};
+    stretch run = {.offset = opt->start};
     for (int i = 0; i < opt->graph->parameter_count; i++) {
         const facs_parameter *p = &opt->graph->parameters[i];
-        if (p->node < opt->first_node || !facs_parameter_is_trained(p)) continue;
-        u.rate = (facs_real)(rate * (block_rates ? block_rates[p->block] : 1));
-        step_parameter(opt, context, p, parameters, gradients, &u);
+        if (p->node < opt->first_node) continue;
+        const stretch own = {.offset = p->offset,
+                             .count = p->count,
+                             .rate =
+                                 (facs_real)(rate * (block_rates ? block_rates[p->block] : 1)),
+                             .weight_decay = is_decayed(p) ? (facs_real)o->weight_decay : 0};
+        if (!extend(&run, &own, p)) {
+            step_stretch(opt, context, &run, parameters, gradients, &u);
+            run = own;
+        }
     }
+    step_stretch(opt, context, &run, parameters, gradients, &u);
     if (opt->average)
         opt->kernels->ema_step(
             context, opt->average, parameters + opt->start, opt->count,
@@ -150,9 +182,5 @@ void facs_optimiser_step(facs_optimiser *opt, const facs_context *context,
 
 void facs_optimiser_swap_average(facs_optimiser *opt, facs_real *parameters)
 {
-    for (int64_t i = 0; opt->average && i < opt->count; i++) {
-        const facs_real kept = opt->average[i];
-        opt->average[i] = parameters[opt->start + i];
-        parameters[opt->start + i] = kept;
-    }
+    if (opt->average) opt->kernels->exchange(opt->average, parameters + opt->start, opt->count);
 }

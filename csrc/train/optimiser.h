@@ -1,6 +1,7 @@
 #ifndef FACS_TRAIN_OPTIMISER_H
 #define FACS_TRAIN_OPTIMISER_H
 
+#include "core/device.h"
 #include "graph/graph.h"
 
 /* Moves the trained parameters of a graph along their gradients, and can keep a running
@@ -25,11 +26,11 @@ typedef struct facs_optimiser_options {
 
 typedef struct facs_optimiser facs_optimiser;
 
-/* For the parameters of nodes from first_node on; graph and kernels are borrowed. The
- * average starts at the values in `parameters`. */
+/* For the parameters of nodes from first_node on; graph, kernels and device are borrowed, and
+ * all numbers lie on the device. The average starts at the values in `parameters`. */
 facs_status facs_optimiser_create(facs_optimiser **optimiser, const facs_graph *graph,
-                                  const facs_kernels *kernels, int first_node,
-                                  const facs_real *parameters,
+                                  const facs_kernels *kernels, const facs_device *device,
+                                  int first_node, const facs_real *parameters,
                                   const facs_optimiser_options *options) FACS_MUST_USE;
 void facs_optimiser_free(facs_optimiser *optimiser);
 

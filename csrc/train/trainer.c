@@ -11,16 +11,26 @@ struct facs_trainer {
     facs_training_graph training;
     facs_plan *plan;
     facs_optimiser *optimiser;
-    facs_real *gradients; /* the session's */
-    void *scratch;        /* of the optimiser */
+    const facs_device *device;
+    facs_real *parameters, *gradients; /* the session's */
+    void *scratch;                     /* of the optimiser */
     double *block_rates;
-    facs_real *weights;    /* copies of class_weight and pos_weight */
+    facs_real *weights;    /* the device's copies of class_weight and pos_weight */
     facs_real *statistics; /* running ones as they were before the step */
+    facs_real *verdict;    /* of check_finite */
     facs_plateau plateau;
     unsigned prepared; /* the session's version that the plan's frozen nodes are ready for */
     uint64_t seed;
     uint32_t steps;
 };
+
+/* Copies k weights of the caller to the device; returns where they are, or NULL. */
+static const facs_real *keep_weights(const facs_trainer *t, facs_real *to,
+                                     const facs_real *weights, int k)
+{
+    if (weights) t->device->upload(to, weights, (size_t)k * sizeof *weights);
+    return weights ? to : NULL;
+}
 
 /* The stage's arrays belong to the caller: keep copies. */
 static facs_status copy_arrays(facs_trainer *t, const facs_stage *stage)
@@ -29,17 +39,14 @@ static facs_status copy_arrays(facs_trainer *t, const facs_stage *stage)
     const int k = net->options.labels, blocks = net->graph.block_count;
     facs_loss_options *o = &t->stage.loss_options;
 
-    FACS_TRY(facs_allocate(&t->weights, 2 * (size_t)k, sizeof *t->weights, "trainer"));
+    FACS_TRY(t->device->allocate(&t->weights, 2 * (size_t)k * sizeof *t->weights, "trainer"));
+    FACS_TRY(t->device->allocate(&t->verdict, sizeof *t->verdict, "trainer"));
     FACS_TRY(facs_allocate(&t->block_rates, (size_t)blocks, sizeof *t->block_rates, "trainer"));
     for (int i = 0; i < blocks; i++)
         t->block_rates[i] = stage->block_rates ? stage->block_rates[i] : 1;
     t->stage.block_rates = t->block_rates;
-    if (o->class_weight)
-        o->class_weight =
-            memcpy(t->weights, o->class_weight, (size_t)k * sizeof *o->class_weight);
-    if (o->pos_weight)
-        o->pos_weight =
-            memcpy(t->weights + k, o->pos_weight, (size_t)k * sizeof *o->pos_weight);
+    o->class_weight = keep_weights(t, t->weights, o->class_weight, k);
+    o->pos_weight = keep_weights(t, t->weights + k, o->pos_weight, k);
     return FACS_OK;
 }
 
@@ -58,9 +65,10 @@ static void copy_statistics(const facs_trainer *t, int restore)
 
     for (int i = 0; i < net->graph.parameter_count; i++) {
         const facs_parameter *p = &net->graph.parameters[i];
-        facs_real *own = net->parameters + p->offset;
+        facs_real *own = t->parameters + p->offset;
         if (!is_moved(t, p)) continue;
-        memcpy(restore ? own : kept, restore ? kept : own, (size_t)p->count * sizeof *own);
+        t->device->copy(restore ? own : kept, restore ? kept : own,
+                        (size_t)p->count * sizeof *own);
         kept += p->count;
     }
 }
@@ -72,7 +80,7 @@ static facs_status allocate_statistics(facs_trainer *t)
 
     for (int i = 0; i < graph->parameter_count; i++)
         if (is_moved(t, &graph->parameters[i])) count += (size_t)graph->parameters[i].count;
-    return facs_allocate(&t->statistics, count, sizeof *t->statistics, "trainer");
+    return t->device->allocate(&t->statistics, count * sizeof *t->statistics, "trainer");
 }
 
 static facs_status make_plan(facs_trainer *t, int64_t batch)
@@ -90,14 +98,17 @@ static facs_status make_plan(facs_trainer *t, int64_t batch)
         .threads = facs_session_threads(t->session),
         .lanes = 1,
         .narrow = facs_session_narrow(t->session),
+        .device = t->device,
     };
     FACS_TRY(facs_session_gradients(t->session, &t->gradients));
+    FACS_TRY(facs_session_parameters(t->session, &t->parameters));
     FACS_TRY(facs_plan_create(&t->plan, &t->training.graph, facs_session_kernels(t->session),
                               &options));
-    facs_plan_bind(t->plan, net->parameters, t->gradients);
+    facs_plan_bind(t->plan, t->parameters, t->gradients);
     FACS_TRY(facs_optimiser_create(&t->optimiser, &net->graph, facs_session_kernels(t->session),
-                                   options.boundary, net->parameters, &t->stage.optimiser));
-    return facs_allocate_slab(
+                                   t->device, options.boundary, t->parameters,
+                                   &t->stage.optimiser));
+    return t->device->allocate(
         &t->scratch, facs_optimiser_scratch(t->optimiser, options.threads), "optimiser");
 }
 
@@ -126,6 +137,7 @@ facs_status facs_trainer_create(facs_trainer **out, facs_session *session,
     *out = NULL;
     FACS_TRY(facs_allocate(&t, 1, sizeof *t, "trainer"));
     t->session = session;
+    t->device = facs_session_device(session);
     t->stage = *stage;
     t->seed = seed;
     t->plateau = (facs_plateau){.best = -INFINITY, .factor = 1};
@@ -144,18 +156,41 @@ void facs_trainer_free(facs_trainer *t)
     facs_optimiser_free(t->optimiser);
     facs_plan_free(t->plan);
     facs_free(t->training.graph.nodes);
-    facs_free(t->scratch);
     facs_free(t->block_rates);
-    facs_free(t->weights);
-    facs_free(t->statistics);
+    t->device->release(t->scratch);
+    t->device->release(t->weights);
+    t->device->release(t->statistics);
+    t->device->release(t->verdict);
     facs_free(t);
 }
 
-static int all_finite(const facs_real *values, int64_t count)
+static void ask_finite(const facs_trainer *t, const facs_real *values, int64_t count)
 {
-    facs_real sum = 0; /* 0 * x is NaN where x is not finite */
-    for (int64_t i = 0; i < count; i++) sum += 0 * values[i];
-    return sum == 0;
+    facs_session_kernels(t->session)->check_finite(t->verdict, values, count);
+}
+
+static int was_finite(const facs_trainer *t)
+{
+    facs_real verdict;
+    t->device->download(&verdict, t->verdict, sizeof verdict);
+    return verdict == 0;
+}
+
+static int first_parameter(const facs_trainer *t)
+{
+    const facs_graph *graph = &t->training.graph;
+    const int first = facs_plan_get_options(t->plan)->boundary;
+    int i = 0;
+    while (i + 1 < graph->parameter_count && graph->parameters[i].node < first) i++;
+    return i;
+}
+
+/* Asked of all gradients at once, before anything is waited for. */
+static void ask_gradients(const facs_trainer *t)
+{
+    const facs_graph *graph = &t->training.graph;
+    const int64_t start = graph->parameters[first_parameter(t)].offset;
+    ask_finite(t, t->gradients + start, graph->parameter_numbers - start);
 }
 
 /* Names the layer nearest to the loss whose gradient is not finite; FACS_OK when all are. */
@@ -163,10 +198,12 @@ static facs_status check_gradients(const facs_trainer *t, double loss)
 {
     const facs_graph *graph = &t->training.graph;
     const int first = facs_plan_get_options(t->plan)->boundary;
+    if (isfinite(loss) && was_finite(t)) return FACS_OK;
     for (int i = graph->parameter_count - 1; i >= 0; i--) {
         const facs_parameter *p = &graph->parameters[i];
-        if (p->node >= first && facs_parameter_is_trained(p) &&
-            !all_finite(t->gradients + p->offset, p->count))
+        if (p->node < first || !facs_parameter_is_trained(p)) continue;
+        ask_finite(t, t->gradients + p->offset, p->count);
+        if (!was_finite(t))
             return facs_fail(FACS_E_ARG,
                              "step %u: the gradient of %s is not finite (loss %g); "
                              "the step was not taken",
@@ -194,8 +231,10 @@ static void load(facs_trainer *t, const facs_training_batch *batch)
                          sizeof(facs_real);
 
     facs_plan_load(t->plan, &source, batch->n);
-    memcpy(facs_plan_value(t->plan, t->training.target, batch->n).data, batch->target, bytes);
-    memcpy(facs_plan_value(t->plan, t->training.mask, batch->n).data, batch->mask, bytes);
+    t->device->upload(facs_plan_value(t->plan, t->training.target, batch->n).data,
+                      batch->target, bytes);
+    t->device->upload(facs_plan_value(t->plan, t->training.mask, batch->n).data, batch->mask,
+                      bytes);
 }
 
 /* A step changes nothing below the boundary, so what is ready there stays so until somebody
@@ -210,7 +249,7 @@ static void prepare(facs_trainer *t)
 
 static void touch(facs_trainer *t)
 {
-    facs_session_touch(t->session);
+    facs_session_moved(t->session);
     t->prepared = facs_session_version(t->session);
 }
 
@@ -224,13 +263,18 @@ facs_status facs_trainer_step(facs_trainer *t, const facs_training_batch *batch,
     if (batch->n < 1 || batch->n > o->batch)
         return facs_fail(FACS_E_ARG, "step: %lld images, want 1 to %lld", (long long)batch->n,
                          (long long)o->batch);
+    FACS_TRY(facs_session_parameters(t->session, &t->parameters));
     copy_statistics(t, 0);
     prepare(t);
     load(t, batch);
     facs_plan_forward(t->plan, batch->n, t->seed, t->steps++);
     facs_plan_backward(t->plan);
+    ask_gradients(t);
     touch(t);
-    report->loss = facs_plan_value(t->plan, t->training.loss, 1).data[0];
+    facs_real loss;
+    t->device->download(&loss, facs_plan_value(t->plan, t->training.loss, 1).data, sizeof loss);
+    report->loss = loss;
+    FACS_TRY(t->device->wait());
     report->rate = t->stage.rate * facs_schedule_factor(&t->stage.schedule, epoch, &t->plateau);
     report->gradient_norm = NAN;
     const facs_status status = check_gradients(t, report->loss);
@@ -238,10 +282,9 @@ facs_status facs_trainer_step(facs_trainer *t, const facs_training_batch *batch,
         copy_statistics(t, 1);
         return status;
     }
-    facs_optimiser_step(t->optimiser, &context, facs_session_network(t->session)->parameters,
-                        t->gradients, report->rate, t->block_rates,
-                        clips ? &report->gradient_norm : NULL);
-    return FACS_OK;
+    facs_optimiser_step(t->optimiser, &context, t->parameters, t->gradients, report->rate,
+                        t->block_rates, clips ? &report->gradient_norm : NULL);
+    return t->device->wait();
 }
 
 void facs_trainer_observe(facs_trainer *t, double score)
@@ -249,10 +292,11 @@ void facs_trainer_observe(facs_trainer *t, double score)
     facs_plateau_observe(&t->plateau, &t->stage.schedule, score);
 }
 
-void facs_trainer_swap_average(facs_trainer *t)
+facs_status facs_trainer_swap_average(facs_trainer *t)
 {
-    facs_optimiser_swap_average(t->optimiser, facs_session_network(t->session)->parameters);
-    facs_session_touch(t->session);
+    facs_optimiser_swap_average(t->optimiser, t->parameters);
+    facs_session_moved(t->session);
+    return t->device->wait();
 }
 
 size_t facs_trainer_bytes(const facs_trainer *t)

@@ -51,7 +51,7 @@ facs_status facs_trainer_step(facs_trainer *trainer, const facs_training_batch *
 void facs_trainer_observe(facs_trainer *trainer, double score);
 
 /* Exchanges the weights with their average; called again it changes them back. */
-void facs_trainer_swap_average(facs_trainer *trainer);
+facs_status facs_trainer_swap_average(facs_trainer *trainer) FACS_MUST_USE;
 
 size_t facs_trainer_bytes(const facs_trainer *trainer);
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from facsnet import _core
+from facsnet._device import device_text
 from facsnet._version import __version__
 
 __all__ = ["About", "about"]
@@ -37,6 +38,7 @@ def about() -> About:
           that is not there.
         - ``bfloat16``: the same for a network of ``dtype="bfloat16"``.
         - ``blas``: the BLAS of the C core, or ``none``.
+        - ``cuda``: the GPU, its architecture, memory, and the newest CUDA of its driver; or why there is none.
         - ``threads``: worker threads when ``threads=None``; ``OMP_NUM_THREADS`` sets it.
         - ``processor``, ``system``: of this machine.
 
@@ -60,6 +62,7 @@ def about() -> About:
             "instruction set": f"{used} (of {', '.join(facts['instruction_sets'])})",
             "bfloat16": bfloat16,
             "blas": facts["blas"],
+            "cuda": device_text(),
             "threads": str(facts["threads"]),
             "processor": f"{_processor()}, {len(os.sched_getaffinity(0))} usable cores",
             "system": platform.platform(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from facsnet import _core, metrics
 from facsnet._cache import Cache, byte_text
+from facsnet._device import free_memory
 from facsnet._interrupts import Interrupts
 from facsnet.loading import Reader, make_loader, progress_bar
 from facsnet.losses import resolve
@@ -82,7 +83,7 @@ def check_boundary(network: Network, stage: Stage) -> None:
 class _Batch:
     """``rows`` of ``x``, or all of it."""
 
-    x: npt.NDArray[Any]
+    x: npt.NDArray[Any] | _core.DeviceArray
     target: FloatArray
     mask: FloatArray
     rows: IntArray | None = None
@@ -119,49 +120,110 @@ class _ImageBatches:
             yield _Batch(pixels, target, mask)
 
 
-class _CachedBatches:
-    """What enters the first trained block, computed once; drawn as the loader draws images.
+class _KeptBatches:
+    """Versions of every image that are made once; drawn as the loader draws images.
 
-    Rows are the plain images, the mirrored ones, and the images of the validation part.
+    Rows are the plain images and the mirrored ones, as far as they are wanted. They lie in the memory
+    of the network's GPU where there is room.
     """
 
+    values: npt.NDArray[Any] | _core.DeviceArray
+    valid: npt.NDArray[Any] | _core.DeviceArray
+
     def __init__(self, run: StageRun) -> None:
-        t, flip = run.trainer, run.stage.augmentation.flip
-        self.seed, self.flip, self.steps, self.count = t.seed, flip, run.steps, len(run.train)
+        flip = run.stage.augmentation.flip
+        self.seed, self.flip, self.steps, self.count = run.trainer.seed, flip, run.steps, len(run.train)
         self.labels, self.mask = _known(run.train.labels)
-        versions = [False] * (flip < 1) + [True] * (flip > 0)
-        self.stride = self.count if len(versions) == 2 else 0
-        valid = 0 if run.valid is None else len(run.valid)
-        self.cache = Cache(
-            len(versions) * self.count + valid,
+        self.versions = [False] * (flip < 1) + [True] * (flip > 0)
+        self.kinds = " and ".join("mirrored" if mirrored else "plain" for mirrored in self.versions)
+        self.stride = self.count if len(self.versions) == 2 else 0
+
+    def expect(self, rows: npt.NDArray[np.int64]) -> None:
+        """Called before rows are wanted."""
+
+    def epoch(self, epoch: int, rows: IntArray | None) -> Iterator[_Batch]:
+        order, mirrored = _core.draw_epoch(self.seed, epoch, self.count, self.flip, rows)
+        batches = np.array_split(order, self.steps)
+        places = np.array_split(order + self.stride * mirrored, self.steps)
+        self.expect(places[0])
+        for i, images in enumerate(batches):
+            if i + 1 < self.steps:
+                self.expect(places[i + 1])
+            yield _Batch(self.values, self.labels[images], self.mask[images], places[i])
+
+
+class _CachedBatches(_KeptBatches):
+    """What enters the first trained block; ``valid`` is the same of the validation part."""
+
+    def __init__(self, run: StageRun) -> None:
+        super().__init__(run)
+        t, first = run.trainer, len(self.versions) * self.count
+        cache = Cache(
+            first + (0 if run.valid is None else len(run.valid)),
             run.network._core.boundary_shape(run.block),
             dtype=run.stage.cache_dtype or ("float32" if run.block == "head" else "bfloat16"),
             limit=t.cache_limit,
             folder=t.cache_folder,
         )
         reader, what = run.reader(run.train), "features" if run.block == "head" else "activations"
-        for i, mirrored in enumerate(versions):
+        for i, mirrored in enumerate(self.versions):
             title = run.title(f"mirrored training {what}" if mirrored else f"training {what}")
-            rows = self.cache.values[i * self.count : (i + 1) * self.count]
+            rows = cache.values[i * self.count : (i + 1) * self.count]
             reader.boundary(run.block, rows, flip=mirrored, title=title)
-        self.valid = self.cache.values[len(versions) * self.count :]
         if run.valid is not None:
-            run.reader(run.valid).boundary(run.block, self.valid, title=run.title(f"validation {what}"))
-        kinds = " and ".join("mirrored" if mirrored else "plain" for mirrored in versions)
+            run.reader(run.valid).boundary(run.block, cache.values[first:], title=run.title(f"validation {what}"))
+        place = cache.place
+        if has_room(run.network, cache.bytes):
+            self.values = _core.DeviceArray(cache.values[:first], run.network.plugin)
+            self.valid = _core.DeviceArray(cache.values[first:], run.network.plugin)
+            place = "on the GPU"
+        else:
+            self.values, self.valid, self.cache = cache.values, cache.values[first:], cache
         run.note(
-            f"the frozen blocks ran once per image; {run.block} trains on cached {kinds} activations: "
-            f"{byte_text(self.cache.bytes)} of {self.cache.dtype} {self.cache.place}"
+            f"the frozen blocks ran once per image; {run.block} trains on cached {self.kinds} activations: "
+            f"{byte_text(cache.bytes)} of {cache.dtype} {place}"
         )
 
-    def epoch(self, epoch: int, rows: IntArray | None) -> Iterator[_Batch]:
-        order, mirrored = _core.draw_epoch(self.seed, epoch, self.count, self.flip, rows)
-        batches = np.array_split(order, self.steps)
-        places = np.array_split(order + self.stride * mirrored, self.steps)
-        self.cache.expect(places[0])
-        for i, images in enumerate(batches):
-            if i + 1 < self.steps:
-                self.cache.expect(places[i + 1])
-            yield _Batch(self.cache.values, self.labels[images], self.mask[images], places[i])
+    def expect(self, rows: npt.NDArray[np.int64]) -> None:
+        if isinstance(self.values, np.ndarray):
+            self.cache.expect(rows)
+
+
+class _PixelBatches(_KeptBatches):
+    """Pixels that stay on the GPU, for images of which nothing but mirroring is varied."""
+
+    def __init__(self, run: StageRun) -> None:
+        super().__init__(run)
+        shape = (self.count, *_image_shape(run.network))
+        pixels = np.empty((len(self.versions) * self.count, *shape[1:]), np.uint8)
+        reader = run.reader(run.train)
+        for i, mirrored in enumerate(self.versions):
+            title = run.title("mirrored images" if mirrored else "images")
+            reader.pixels(pixels[i * self.count : (i + 1) * self.count], flip=mirrored, title=title)
+        self.values = _core.DeviceArray(pixels, run.network.plugin)
+        if run.valid is not None:
+            pixels = np.empty((len(run.valid), *shape[1:]), np.uint8)
+            run.reader(run.valid).pixels(pixels, title=run.title("validation images"))
+            self.valid = _core.DeviceArray(pixels, run.network.plugin)
+        run.note(f"the {self.kinds} images stay on the GPU: {byte_text(self.values.nbytes)}")
+
+    @staticmethod
+    def suit(run: StageRun) -> bool:
+        """Whether they can be kept, and are read more than once."""
+        if run.network.device == "cpu" or run.stage.epochs < 2 or not run.stage.augmentation.is_fixed:
+            return False
+        images = 2 * len(run.train) + (0 if run.valid is None else len(run.valid))
+        size = images * math.prod(_image_shape(run.network))
+        return has_room(run.network, size) and size <= _core.available_memory() // 2
+
+
+def has_room(network: Network, size: int) -> bool:
+    """Whether a network runs on a GPU that would have as many bytes free as were kept there."""
+    return network.device != "cpu" and size <= free_memory() // 2
+
+
+def _image_shape(network: Network) -> tuple[int, int, int]:
+    return (network.input_size, network.input_size, 3)
 
 
 class StageRun:
@@ -193,8 +255,7 @@ class StageRun:
         self.best: Kept | None = None
         self.best_score = -math.inf
         self.core: _core.StageTrainer | None = None
-        self.valid_activations: npt.NDArray[Any] | None = None
-        self.valid_reader: Reader | None = None
+        self.valid_logits: Callable[[], FloatArray] | None = None
 
     def run(self) -> Kept | None:
         """All epochs; returns what it kept, or None where there was nothing to choose by."""
@@ -232,13 +293,16 @@ class StageRun:
     def _prepare(self) -> None:
         t, s = self.trainer, self.stage
         self._note_undefined()
-        self.batches: _CachedBatches | _ImageBatches
+        self.batches: _CachedBatches | _PixelBatches | _ImageBatches
         if self.is_cached:
-            self.batches = _CachedBatches(self)
-            self.valid_activations = self.batches.valid
+            cached = self.batches = _CachedBatches(self)
+            self.valid_logits = lambda: self.network._core.above(cached.valid, self.block)
+        elif _PixelBatches.suit(self):
+            kept = self.batches = _PixelBatches(self)
+            self.valid_logits = lambda: self.network.forward(kept.valid)
         else:
             self.batches = _ImageBatches(self)
-            self.valid_reader = None if self.valid is None else self.reader(self.valid)
+            self.valid_logits = None if self.valid is None else self.reader(self.valid).logits
         self.core = _core.StageTrainer(
             self.network._core,
             self.block,
@@ -311,11 +375,8 @@ class StageRun:
         return row
 
     def _validate(self, valid: Samples) -> dict[str, float]:
-        if self.valid_activations is not None:
-            logits = self.network._core.above(self.valid_activations, self.block)
-        else:
-            assert self.valid_reader is not None
-            logits = self.valid_reader.logits()
+        assert self.valid_logits is not None
+        logits = self.valid_logits()
         target = valid.labels
         scores = _core.sigmoid(logits)
         value, _ = self.loss(logits, target)

@@ -32,6 +32,8 @@ class Measurement:
     work : {"inference", "fine-tuning"}
     dtype : {"float32", "bfloat16"}
         Of the network.
+    device : {"cpu", "cuda"}
+        Where it ran.
     batch : int
         Images of a run.
     runs : int
@@ -50,6 +52,7 @@ class Measurement:
     network: str
     work: str
     dtype: str
+    device: str
     batch: int
     runs: int
     images_per_second: float
@@ -62,9 +65,9 @@ class Benchmark(list[Measurement]):
     """Measurements; prints as a table."""
 
     def __repr__(self) -> str:
-        head = f"{'network':<16}{'work':<14}{'dtype':<10}{'batch':>6}{'img/s':>10}{'10% - 90%':>20}{'GFLOP/s':>10}{'memory, GB':>12}"
+        head = f"{'network':<16}{'work':<14}{'dtype':<10}{'device':<8}{'batch':>6}{'img/s':>10}{'10% - 90%':>20}{'GFLOP/s':>10}{'memory, GB':>12}"
         rows = [
-            f"{m.network:<16}{m.work:<14}{m.dtype:<10}{m.batch:>6}{m.images_per_second:>10.1f}"
+            f"{m.network:<16}{m.work:<14}{m.dtype:<10}{m.device:<8}{m.batch:>6}{m.images_per_second:>10.1f}"
             f"{m.interval[0]:>11.1f} -{m.interval[1]:>7.1f}{m.gflops:>10.1f}{m.memory / 1e9:>12.2f}"
             for m in self
         ]
@@ -83,10 +86,12 @@ def benchmark(
     unfreeze: str = "all",
     training: bool = True,
     dtype: str | None = None,
+    device: str | None = None,
 ) -> Benchmark:
     """Measures inference of a batch and of one image, and fine-tuning with Adam.
 
-    The network's weights do not change in the end. Images are noise: speed does not depend on them.
+    The network's weights do not change in the end. Images are noise: speed does not depend on them. On a
+    GPU they lie in its memory before anything is measured.
 
     Parameters
     ----------
@@ -101,6 +106,8 @@ def benchmark(
         False leaves fine-tuning out, and the memory it takes.
     dtype : {"float32", "bfloat16"}, optional
         Measures a network of this dtype that is otherwise the same. None is the network's own.
+    device : {"cpu", "cuda", "auto"}, optional
+        The same of the device.
 
     Returns
     -------
@@ -111,7 +118,7 @@ def benchmark(
     ------
     ValueError
         ``batch`` is less than 1, or than 2 with ``training``; ``seconds`` is not more than 0; there is
-        no such block or dtype.
+        no such block, dtype or device.
     MemoryError
         There is no room to fine-tune with this batch.
     """
@@ -121,22 +128,25 @@ def benchmark(
     if not seconds > 0:
         raise ValueError(f"seconds is {seconds}, want more than 0")
     network.resolve_block(unfreeze)
-    if dtype not in (None, network.dtype):
-        network = Network.from_config(network.config, threads=network.threads, dtype=dtype)
+    if dtype not in (None, network.dtype) or device not in (None, network.device):
+        threads = network.threads if network.device == "cpu" else None
+        network = Network.from_config(
+            network.config, threads=threads, dtype=dtype or network.dtype, device=device or network.device
+        )
     size, labels = network.input_size, len(network.label_names)
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
     found = Benchmark()
     for count in sorted({batch, 1}, reverse=True):
         bytes_used = network.plan_bytes(batch=count)
-        run = functools.partial(network.forward, x[:count])
+        run = functools.partial(network.forward, network.to_device(x[:count]))
         found.append(_measure(network, "inference", count, seconds, run, 2.0, bytes_used))
     if training:
         kept = {name: value.copy() for name, value in network.parameters().items()}
         y = (rng.random((batch, labels)) < 0.2).astype(np.float32)
         bytes_used = network.plan_bytes(batch=batch, training=True, unfreeze=unfreeze)
         try:
-            step = training_step(network, x, y, unfreeze=unfreeze)
+            step = training_step(network, network.to_device(x), y, unfreeze=unfreeze)
             found.append(_measure(network, "fine-tuning", batch, seconds, step, 6.0, bytes_used))
         finally:
             network.set_parameters(kept)
@@ -144,7 +154,7 @@ def benchmark(
 
 
 def training_step(
-    network: Network, x: npt.NDArray[Any], y: npt.NDArray[np.float32], *, rate: float = 1e-5, **options: Any
+    network: Network, x: Any, y: npt.NDArray[np.float32], *, rate: float = 1e-5, **options: Any
 ) -> Callable[[], None]:
     """A function that takes one step of fine-tuning on a batch, without reading images.
 
@@ -192,4 +202,6 @@ def _measure(
     speed = batch / statistics.median(times)
     slow, fast = (batch / float(np.quantile(times, part)) for part in (0.9, 0.1))
     gflops = flop_per_mac * network.macs() * speed / 1e9
-    return Measurement(network.config.name, work, network.dtype, batch, len(times), speed, (slow, fast), gflops, memory)
+    return Measurement(
+        network.config.name, work, network.dtype, network.device, batch, len(times), speed, (slow, fast), gflops, memory
+    )

@@ -7,13 +7,14 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facsnet import FormatError, about, losses
+from facsnet import DeviceError, FormatError, about, losses
 from facsnet._cli_experiment import add_experiment
 from facsnet._cli_faces import add_face_options, add_frames, align_samples, face_source
+from facsnet._device import DEVICES
 from facsnet._files import write_text
 from facsnet._version import __version__
 from facsnet.benchmark import Benchmark, benchmark
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (FormatError, OSError, ValueError, MemoryError, ImportError) as problem:
+    except (FormatError, DeviceError, OSError, ValueError, MemoryError, ImportError) as problem:
         for line in (str(problem), *getattr(problem, "__notes__", ())):
             print(f"facsnet {options.command}: {line}", file=sys.stderr)
         return 1
@@ -227,6 +228,7 @@ def _add_process(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="of activations and their gradients; bfloat16 halves their memory",
     )
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="auto is a GPU where there is one")
 
 
 def _share(text: str) -> float:
@@ -316,6 +318,7 @@ def _demo(options: argparse.Namespace) -> None:
         random_state=options.seed,
         threads=options.threads,
         dtype=options.dtype,
+        device=options.device,
     )
     model = _fit(detector, train, options.out)
     report = detector.evaluate(test)
@@ -377,6 +380,7 @@ def _train(options: argparse.Namespace) -> None:
         random_state=options.seed,
         threads=options.threads,
         dtype=options.dtype,
+        device=options.device,
         cache_limit=options.cache_limit,
         cache_folder=options.out,
     )
@@ -415,7 +419,7 @@ def _stop_where_interrupted(detector: AUClassifier) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    detector = AUClassifier.load(options.model, threads=options.threads, dtype=options.dtype)
+    detector = AUClassifier.load(options.model, threads=options.threads, dtype=options.dtype, device=options.device)
     samples = _read_samples(options, detector.label_names)
     samples.check()
     if options.out:
@@ -442,7 +446,7 @@ def _images(paths: Sequence[Path]) -> list[Path]:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    detector = AUClassifier.load(options.model, threads=options.threads, dtype=options.dtype)
+    detector = AUClassifier.load(options.model, threads=options.threads, dtype=options.dtype, device=options.device)
     frame = detector.predict_frame(
         _images(options.images), decisions=options.decisions, faces=face_source(options), aligned=options.aligned
     )
@@ -461,8 +465,6 @@ def _predict(options: argparse.Namespace) -> None:
 
 def _bench(options: argparse.Namespace) -> None:
     facts = about()
-    kernels = facts["bfloat16" if options.dtype == "bfloat16" else "instruction set"]
-    print(f"{facts['processor']}; facsnet {facts['facsnet']}, {options.dtype}, {kernels}")
     found = Benchmark()
     for name in options.networks:
         network = Network(
@@ -472,6 +474,7 @@ def _bench(options: argparse.Namespace) -> None:
             input_size=options.input_size,
             threads=options.threads,
             dtype=options.dtype,
+            device=options.device,
         )
         new = benchmark(
             network,
@@ -481,16 +484,26 @@ def _bench(options: argparse.Namespace) -> None:
             training=not options.inference,
         )
         lines = repr(new).splitlines()
+        if not found:
+            print(_bench_title(facts, network))
         print("\n".join(lines if not found else lines[1:]), flush=True)
         found += new
     if options.json:
         settings = {
             "threads": network.threads,
             "dtype": network.dtype,
+            "device": network.device,
             "width": options.width,
             "input_size": options.input_size,
         }
         write_text(options.json, json.dumps({"about": facts, **settings, "rows": found.to_rows()}, indent=1) + "\n")
+
+
+def _bench_title(facts: Mapping[str, str], network: Network) -> str:
+    where, kernels = facts["processor"], facts["bfloat16" if network.dtype == "bfloat16" else "instruction set"]
+    if network.device == "cuda":
+        where, kernels = facts["cuda"], "cuda"
+    return f"{where}; facsnet {facts['facsnet']}, {network.dtype}, {kernels}"
 
 
 def _about(options: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facsnet import _core, metrics
+from facsnet._device import check_device
 from facsnet._inputs import Images, listed, pixels_of, read_all
 from facsnet._model import image_digests, parse_model, write_model
 from facsnet._plain import to_plain
@@ -40,7 +41,7 @@ FloatArray = npt.NDArray[np.float32]
 _COLUMNS = ("input", "success", "error")
 
 # Arguments that are of the machine and not of the model.
-_OF_THE_MACHINE = ("threads", "dtype", "progress", "cache_limit", "cache_folder")
+_OF_THE_MACHINE = ("threads", "dtype", "device", "progress", "cache_limit", "cache_folder")
 
 
 class AUClassifier:
@@ -76,7 +77,7 @@ class AUClassifier:
         Predict the mean of the plain and the mirrored image's logits.
     random_state : int
         Of weights, order, augmentation, dropout and the inner split.
-    threads, dtype, progress, cache_limit, cache_folder
+    threads, dtype, device, progress, cache_limit, cache_folder
         See `Network`, `Trainer`. They belong to the process: a saved model knows nothing of them.
 
     Attributes
@@ -120,6 +121,7 @@ class AUClassifier:
         random_state: int = 0,
         threads: int | None = None,
         dtype: str = "float32",
+        device: str = "cpu",
         progress: bool | None = None,
         cache_limit: int | str | None = None,
         cache_folder: str | os.PathLike[str] | None = None,
@@ -131,7 +133,7 @@ class AUClassifier:
         self.unfreeze, self.finetune_rate, self.block_rates = unfreeze, finetune_rate, block_rates
         self.batch_size, self.monitor = batch_size, monitor
         self.threshold_shrinkage, self.flip_average = threshold_shrinkage, flip_average
-        self.random_state, self.threads, self.dtype = random_state, threads, dtype
+        self.random_state, self.threads, self.dtype, self.device = random_state, threads, dtype, device
         self.progress, self.cache_limit, self.cache_folder = progress, cache_limit, cache_folder
         self.network_: Network | None = None
         self.history_ = History()
@@ -249,6 +251,7 @@ class AUClassifier:
             threads=self.threads,
             seed=self.random_state,
             dtype=self.dtype,
+            device=self.device,
         )
         return network, None if checkpoint is None else network.load_weights(checkpoint)
 
@@ -456,6 +459,7 @@ class AUClassifier:
         *,
         threads: int | None = None,
         dtype: str = "float32",
+        device: str = "cpu",
         progress: bool | None = None,
     ) -> AUClassifier:
         """Reads what `save` wrote; the rest is as of this process.
@@ -465,17 +469,20 @@ class AUClassifier:
         FormatError
             The file is damaged or is not a model of this library.
         ValueError
-            There is no such dtype.
+            There is no such dtype or device.
+        DeviceError
+            As `Network`.
         """
         check_dtype(dtype)
+        check_device(device)
         tensors, metadata = read_safetensors(path)
         model = parse_model(path, metadata, cls._argument_types())
         try:
-            network = Network.from_config(model.network, threads=threads, dtype=dtype)
+            network = Network.from_config(model.network, threads=threads, dtype=dtype, device=device)
         except (ValueError, ZeroDivisionError, OverflowError) as problem:
             raise _core.FormatError(f"{os.fspath(path)}: the model's network is not possible: {problem}") from None
         network.load_state_dict(tensors, source=os.fspath(path))
-        detector = cls(**model.arguments, threads=threads, dtype=dtype, progress=progress)
+        detector = cls(**model.arguments, threads=threads, dtype=dtype, device=device, progress=progress)
         detector.network_ = network
         detector.thresholds_ = np.asarray(model.thresholds, np.float64)
         detector.training_subjects_, detector.training_images_ = model.training_subjects, model.training_images

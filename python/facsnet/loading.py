@@ -13,7 +13,7 @@ from facsnet.network import Network
 from facsnet.samples import Samples
 from facsnet.stages import Augmentation
 
-__all__ = ["Reader", "features_of", "logits_of", "make_loader", "progress_bar"]
+__all__ = ["Reader", "features_of", "logits_of", "make_loader", "progress_bar", "usual_workers"]
 
 FloatArray = npt.NDArray[np.float32]
 _CACHE_BYTES = 2 << 30
@@ -41,6 +41,13 @@ def progress_bar(total: int, title: str | None, shown: bool | None) -> Any:
 
     # disable=None hides the bar where there is no terminal
     return tqdm(total=total, desc=title, leave=False, disable=None if shown is None else False)
+
+
+def usual_workers(network: Network) -> int:
+    """Threads that read images while a network trains: half of its own, or all but one where it is on a GPU."""
+    if network.device == "cpu":
+        return max(1, network.threads // 2)
+    return max(1, _core.build_facts()["threads"] - 1)
 
 
 def make_loader(
@@ -84,7 +91,8 @@ class Reader:
     ----------
     network : Network
     samples : Samples
-    workers : int
+    workers : int, optional
+        None is one, which reads while the CPU runs the network; for a GPU as many as train.
     batch : int
     progress : bool, optional
         Show bars, see `progress_bar`.
@@ -97,17 +105,23 @@ class Reader:
         network: Network,
         samples: Samples,
         *,
-        workers: int = 1,
+        workers: int | None = None,
         batch: int = 64,
         progress: bool | None = None,
         between: Callable[[], None] | None = None,
     ) -> None:
         self.network, self.count, self.progress, self.between = network, len(samples), progress, between
+        if workers is None:
+            workers = 1 if network.device == "cpu" else usual_workers(network)
         self.loader = make_loader(samples, network, batch=min(batch, len(samples)), workers=workers, shuffle=False)
 
     def features(self, *, flip: bool = False, title: str | None = None) -> FloatArray:
         """Features (n, c), of mirrored images where ``flip``; ``title`` is the bar's."""
         return self._collect(self.network.features, flip, title)
+
+    def pixels(self, out: npt.NDArray[np.uint8], *, flip: bool = False, title: str | None = None) -> None:
+        """Fills ``out`` (n, h, w, 3) with the images as the network sees them."""
+        self._collect(lambda x: x, flip, title, out)
 
     def logits(self, *, flip: bool = False, title: str | None = None) -> FloatArray:
         """Logits (n, k)."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facsnet import _core, weights
+from facsnet._device import check_device, plugin_of
 from facsnet._dialects import NETWORKS, Parameter, dialects_of
 from facsnet._safetensors import write_safetensors
 from facsnet.config import NetworkConfig, Preprocessing
@@ -20,6 +21,9 @@ from facsnet.weights import Checkpoint, LoadReport, read_checkpoint
 __all__ = ["LoadReport", "Network", "NetworkConfig", "Preprocessing", "load_weights"]
 
 FloatArray = npt.NDArray[np.float32]
+
+# What forward takes; a DeviceArray stands for arrays of other libraries on the GPU too.
+Images = npt.ArrayLike | _core.DeviceArray
 
 DTYPES = ("float32", "bfloat16")
 
@@ -66,6 +70,10 @@ class Network:
         sums over a batch, the head and the loss are float32 either way. It belongs to the process,
         like `threads`, and is not part of a saved model. The dropout inside VGG's ``classifier`` head
         is not there in bfloat16: running that network is a NotImplementedError.
+    device : {"cpu", "cuda", "auto"}
+        Where it runs: ``"cuda"`` is the first GPU of NVIDIA's (``CUDA_VISIBLE_DEVICES`` chooses), ``"auto"``
+        that one where there is one, else the CPU. It belongs to the process, like `threads`. On a GPU
+        `parameters` and `gradients` are copies in the host's memory, as of the call.
 
     Raises
     ------
@@ -73,6 +81,8 @@ class Network:
         An argument is out of its range; the message names it and its value.
     MemoryError
         The machine, or the control group of the process, has no room for the weights.
+    DeviceError
+        ``device="cuda"`` where there is no GPU, no driver, or no CUDA in this build: the message says which.
 
     Notes
     -----
@@ -97,11 +107,13 @@ class Network:
         threads: int | None = None,
         seed: int = 0,
         dtype: str = "float32",
+        device: str = "cpu",
     ) -> None:
         names = _label_names(labels)
         self._threads = None if threads is None else _whole("threads", threads, 1, 256)
         self._seed = _whole("seed", seed, 0, 2**64 - 1)
         self._dtype = check_dtype(dtype)
+        self._device = check_device(device)
         usual = next(iter(dialects_of(name)), _UNKNOWN)
         self.config = NetworkConfig(
             name,
@@ -119,10 +131,17 @@ class Network:
 
     @classmethod
     def from_config(
-        cls, config: NetworkConfig, *, threads: int | None = None, seed: int = 0, dtype: str = "float32"
+        cls,
+        config: NetworkConfig,
+        *,
+        threads: int | None = None,
+        seed: int = 0,
+        dtype: str = "float32",
+        device: str = "cpu",
     ) -> Network:
         """The network that a config describes, with initial weights."""
-        return cls(**{**_plain(config), "labels": config.labels}, threads=threads, seed=seed, dtype=dtype)
+        options = {**_plain(config), "labels": config.labels}
+        return cls(**options, threads=threads, seed=seed, dtype=dtype, device=device)
 
     def _build(self, c: NetworkConfig) -> _core.Network:
         core = _core.Network(
@@ -139,6 +158,7 @@ class Network:
             self._seed,
             os.environ.get("FACS_CPU"),
             self._dtype,
+            plugin_of(self._device),
         )
         core.set_pixels(*c.preprocessing.scale_and_shift())
         return core
@@ -167,6 +187,7 @@ class Network:
 
     @property
     def threads(self) -> int:
+        """Workers of the CPU; 1 on a GPU."""
         return self._core.threads
 
     @property
@@ -175,8 +196,18 @@ class Network:
         return self._dtype
 
     @property
+    def device(self) -> str:
+        """Where it runs: cpu or cuda."""
+        return self._core.device
+
+    @property
+    def plugin(self) -> str:
+        """The shared object of its device, "" on the CPU."""
+        return plugin_of(self.device)
+
+    @property
     def instruction_set(self) -> str:
-        """Rung of the kernels in use: ref, generic, blas, avx2, avx512; in bfloat16 also avx512_bf16, amx."""
+        """Rung of the kernels in use: ref, generic, blas, avx2, avx512; in bfloat16 also avx512_bf16, amx; on a GPU cuda."""
         return self._core.instruction_set
 
     @property
@@ -184,14 +215,16 @@ class Network:
         """Names that `unfreeze` takes, from the input to the head."""
         return self._core.block_names()[1:]
 
-    def forward(self, x: npt.ArrayLike, *, training: bool = False, seed: int = 0, step: int = 0) -> FloatArray:
+    def forward(self, x: Images, *, training: bool = False, seed: int = 0, step: int = 0) -> FloatArray:
         """Logits of images.
 
         Parameters
         ----------
         x : array (n, h, w, 3)
             uint8 RGB pixels are scaled as the weights want it; floats are taken as scaled. Other
-            dtypes are a TypeError.
+            dtypes are a TypeError. Where the network runs on a GPU also an array there that is
+            C-contiguous: what `to_device` gives, or CuPy's, PyTorch's and others' through DLPack or
+            ``__cuda_array_interface__``. Those are neither copied nor looked at for what is not finite.
         training : bool
             Batch statistics (running ones move) and dropout, drawn from (seed, step).
 
@@ -203,11 +236,11 @@ class Network:
 
     __call__ = forward
 
-    def predict(self, x: npt.ArrayLike) -> FloatArray:
+    def predict(self, x: Images) -> FloatArray:
         """Probabilities (n, k): the sigmoid of `forward`."""
         return _core.sigmoid(self._core.forward(x))
 
-    def features(self, x: npt.ArrayLike) -> FloatArray:
+    def features(self, x: Images) -> FloatArray:
         """Features (n, c) after global average pooling."""
         return self._core.features(x)
 
@@ -235,6 +268,27 @@ class Network:
         """
         self._core.backward(dlogits)
 
+    def to_device(self, array: Images) -> Images:
+        """An array in the memory of the network's device, for `forward`, `predict` and `features`.
+
+        Parameters
+        ----------
+        array : uint8, float32 or uint16 array
+            uint16 is the bits of bfloat16. What already lies on the GPU is not copied.
+
+        Returns
+        -------
+        DeviceArray, or on the CPU the array itself
+            It has ``shape``, ``dtype``, ``nbytes`` and ``numpy()``, and goes to CuPy, PyTorch and others without
+            a copy.
+
+        Raises
+        ------
+        MemoryError
+            The GPU has no room for it.
+        """
+        return array if self.device == "cpu" else _core.DeviceArray(array, self.plugin)
+
     # --- parameters
 
     def parameters(self) -> dict[str, FloatArray]:
@@ -242,7 +296,8 @@ class Network:
 
         Convolutions are (kh, kw, in, out). Writing into a view changes the network; call
         `touch` afterwards, or use `set_parameters`. Views are good until `load_weights` changes
-        settings: then they show the memory that the network had before.
+        settings: then they show the memory that the network had before. On a GPU they are the host's
+        copy as of this call: ask again after a step, and before writing.
         """
         return {row[0]: row[4] for row in self._core.parameter_rows()}
 
@@ -454,6 +509,7 @@ def load_weights(
     threads: int | None = None,
     seed: int = 0,
     dtype: str = "float32",
+    device: str = "cpu",
 ) -> Network:
     """The network that a checkpoint holds, with its weights.
 
@@ -465,7 +521,7 @@ def load_weights(
     path : path
     labels : sequence of str, or int, optional
         Puts a new action-unit head on the backbone. None keeps the head that the file has.
-    input_size, threads, seed, dtype
+    input_size, threads, seed, dtype, device
         Of the network, see `Network`.
 
     Raises
@@ -475,6 +531,7 @@ def load_weights(
     ValueError
         ``labels`` is None and the file has no head.
     """
+    check_device(device)
     checkpoint = read_checkpoint(path)
     probes = {name: Network(name, labels=1, width=1 / 64, input_size=64, head="classifier") for name in NETWORKS}
     known = {name: weights.matching(checkpoint, name, probe._parameter_table()) for name, probe in probes.items()}
@@ -490,6 +547,7 @@ def load_weights(
         "threads": threads,
         "seed": seed,
         "dtype": dtype,
+        "device": device,
     }
     if labels is None:
         options |= weights.head_of(checkpoint, name, probes[name]._parameter_table())

@@ -10,6 +10,7 @@ from facsnet._cache import byte_count
 from facsnet._interrupts import Interrupts
 from facsnet._stage_run import Kept, StageRun, block_rates, check_boundary, drawn_count, scored_labels, steps_of
 from facsnet.history import History
+from facsnet.loading import usual_workers
 from facsnet.losses import Loss, resolve
 from facsnet.network import Network
 from facsnet.samples import Samples, check_disjoint
@@ -36,7 +37,7 @@ class Trainer:
     monitor : {"roc_auc", "average_precision", "f1", "loss"}
         The validation score that picks the epoch; macro mean over the labels where it is defined.
     workers : int, optional
-        Threads that read images; default one per two processors, at least one.
+        Threads that read images; default one per two processors, at least one; beside a GPU all but one.
     progress : bool, optional
         Show a progress bar. None shows it on a terminal or in a notebook.
     cache_limit : int or str, optional
@@ -83,7 +84,7 @@ class Trainer:
         self.batch_size = batch_size
         self.seed = seed
         self.monitor = monitor
-        self.workers = workers if workers is not None else max(1, network.threads // 2)
+        self.workers = workers if workers is not None else usual_workers(network)
         self.progress = progress
         self.cache_limit = None if cache_limit is None else byte_count(cache_limit)
         self.cache_folder = cache_folder

@@ -5,6 +5,7 @@
  * comparison of every rung and number of threads with the reference. */
 
 #include "check.h"
+#include "reachable.h"
 
 #include "core/bfloat16.h"
 #include "core/rng.h"
@@ -17,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GUARD = 67 }; /* numbers before and after a tensor; odd, so that it is unaligned */
+enum { GUARD = 64 };                            /* numbers before and after a tensor */
 static const uint32_t GUARD_BITS = 0x7fd01234u; /* not a number: reading it shows too */
 
 /* Whether the rungs of bfloat16 are checked, with samples that bfloat16 can hold. */
@@ -34,13 +35,20 @@ typedef struct sample {
     int64_t count;
 } sample;
 
+/* By how many numbers a tensor is off an aligned place: images and wide tensors are not. */
+static inline int unaligned(int channels)
+{
+    return channels < 32 && channels != 3 ? 3 : 0;
+}
+
 static inline sample sample_create(int64_t n, int h, int w, int c, int gap)
 {
     sample s = {{NULL, n, h, w, c, c + gap}, NULL, 0};
-    s.count = n * h * w * (c + gap) + 2 * GUARD;
-    s.block = malloc((size_t)s.count * sizeof(float));
+    const int lead = GUARD + unaligned(c);
+    s.count = n * h * w * (c + gap) + lead + GUARD;
+    s.block = block_allocate((size_t)s.count * sizeof(float));
     for (int64_t i = 0; i < s.count; i++) memcpy(s.block + i, &GUARD_BITS, sizeof GUARD_BITS);
-    s.t.data = s.block + GUARD;
+    s.t.data = s.block + lead;
     return s;
 }
 
@@ -56,9 +64,9 @@ static inline sample sample_random(facs_rng *rng, int64_t n, int h, int w, int c
 static inline sample sample_copy(const sample *s)
 {
     sample copy = *s;
-    copy.block = malloc((size_t)s->count * sizeof(float));
+    copy.block = block_allocate((size_t)s->count * sizeof(float));
     memcpy(copy.block, s->block, (size_t)s->count * sizeof(float));
-    copy.t.data = copy.block + GUARD;
+    copy.t.data = copy.block + (s->t.data - s->block);
     return copy;
 }
 
@@ -81,8 +89,9 @@ static inline int64_t sample_spoiled(const sample *s)
 {
     const int64_t size = facs_tensor_pixels(&s->t) * s->t.stride;
     int64_t spoiled = 0;
+    settle();
     for (int64_t i = 0; i < s->count; i++) {
-        const int64_t at = i - GUARD;
+        const int64_t at = i - (s->t.data - s->block);
         const int inside = at >= 0 && at < size && at % s->t.stride < s->t.c;
         spoiled += !inside && !is_guard(s->block + i);
     }
@@ -106,20 +115,22 @@ static inline double sample_distance(const sample *a, const sample *b, const sam
 /* A tensor as the kernels hold it: itself, or a copy of bfloat16 with its gaps guarded. */
 typedef struct held {
     facs_tensor t;
-    uint16_t *block;
+    uint16_t *block, *numbers;
 } held;
 
 enum { HELD_GUARD = 0x7fd1 };
 
 static inline held hold(const facs_kernels *k, const facs_tensor *t)
 {
-    held h = {*t, NULL};
+    held h = {.t = *t};
     const int64_t count = facs_tensor_pixels(t) * t->stride;
     if (k->number == sizeof(float) || !t->data) return h;
-    h.block = malloc((size_t)(count + 1) * sizeof *h.block);
+    /* as unaligned as bfloat16 can be, or not at all */
+    h.block = block_allocate((size_t)(count + 4) * sizeof *h.block);
+    h.numbers = h.block + unaligned(t->c);
     for (int64_t i = 0; i < count; i++)
-        h.block[i] = i % t->stride < t->c ? facs_bfloat16_from(t->data[i]) : HELD_GUARD;
-    h.t.data = (float *)(void *)h.block;
+        h.numbers[i] = i % t->stride < t->c ? facs_bfloat16_from(t->data[i]) : HELD_GUARD;
+    h.t.data = (float *)(void *)h.numbers;
     return h;
 }
 
@@ -127,21 +138,27 @@ static inline held hold(const facs_kernels *k, const facs_tensor *t)
 static inline void release(held *h, facs_tensor *out)
 {
     int spoiled = 0;
+    settle();
     if (!h->block) return;
     for (int64_t i = 0; out && i < facs_tensor_pixels(out) * out->stride; i++)
         if (i % out->stride < out->c)
-            out->data[i] = facs_bfloat16_to(h->block[i]);
+            out->data[i] = facs_bfloat16_to(h->numbers[i]);
         else
-            spoiled += h->block[i] != HELD_GUARD;
+            spoiled += h->numbers[i] != HELD_GUARD;
     CHECK(spoiled == 0);
-    free(h->block);
+    block_free(h->block);
 }
 
-/* Rung i of those that are checked; 0 past the last. */
+/* Rung i of those that are checked, a plugin's table alone; 0 past the last. */
 static inline int checked_rung(facs_kernels *k, int i)
 {
     static const char *const narrow[] = {"generic", "avx2", "avx512", "avx512_bf16", "amx"};
     enum { NARROW = sizeof narrow / sizeof *narrow };
+    const facs_plugin *plugin = tested_plugin();
+    if (plugin) {
+        *k = narrow_samples ? *plugin->narrow : *plugin->kernels;
+        return i == 0;
+    }
     if (!narrow_samples)
         return facs_kernels_rung(i) && facs_kernels_select(k, facs_kernels_rung(i));
     return i < NARROW && facs_kernels_select_bfloat16(k, narrow[i]) &&
@@ -152,7 +169,7 @@ enum { SCRATCH_GUARD = 64 };
 
 static inline facs_context context_create(size_t scratch, int threads)
 {
-    facs_context ctx = {threads, malloc(scratch + SCRATCH_GUARD)};
+    facs_context ctx = {.threads = threads, .scratch = block_allocate(scratch + SCRATCH_GUARD)};
     memset(ctx.scratch, 0x5a, scratch + SCRATCH_GUARD);
     return ctx;
 }
@@ -160,10 +177,11 @@ static inline facs_context context_create(size_t scratch, int threads)
 static inline void context_check_and_free(facs_context *ctx, size_t scratch)
 {
     int untouched = 1;
+    settle();
     for (int i = 0; i < SCRATCH_GUARD; i++)
         untouched &= ((unsigned char *)ctx->scratch)[scratch + (size_t)i] == 0x5a;
     CHECK(untouched);
-    free(ctx->scratch);
+    block_free(ctx->scratch);
 }
 
 /* Runs a kernel on case data; `out` holds what the kernel writes. */
@@ -191,6 +209,7 @@ static inline void check_rungs(const char *name, run_function *run, const void *
         for (int i = 0; i < 3; i++) {
             sample got = sample_copy(start);
             run(&k, threads[i], data, &got.t);
+            settle();
             const double distance = sample_distance(&got, &expected, &bound);
             const int close = distance <= allowed, clean = sample_spoiled(&got) == 0;
             const int equal = i == 0 || memcmp(got.block, first.block,
@@ -204,12 +223,12 @@ static inline void check_rungs(const char *name, run_function *run, const void *
             if (i == 0)
                 first = got;
             else
-                free(got.block);
+                block_free(got.block);
         }
-        free(first.block);
+        block_free(first.block);
     }
-    free(expected.block);
-    free(bound.block);
+    block_free(expected.block);
+    block_free(bound.block);
 }
 
 #endif

@@ -86,7 +86,7 @@ static facs_status make(facs_session **session, facs_trainer **trainer)
     *session = NULL, *trainer = NULL;
     FACS_TRY(facs_network_create(&network, "mobilenet_v1", &options, 0));
     const facs_status status =
-        facs_session_create(session, network, NULL, 2, FACS_PRECISION_FLOAT32);
+        facs_session_create(session, network, NULL, 2, FACS_PRECISION_FLOAT32, NULL);
     if (status != FACS_OK) {
         facs_network_free(network);
         return status;

@@ -38,7 +38,7 @@ static facs_session *make_session(const char *name, facs_head head)
     facs_network *network;
     facs_session *session;
     CHECK_OK(facs_network_create(&network, name, &options, 7));
-    CHECK_OK(facs_session_create(&session, network, rung(), 2, FACS_PRECISION_FLOAT32));
+    CHECK_OK(facs_session_create(&session, network, rung(), 2, FACS_PRECISION_FLOAT32, NULL));
     return session;
 }
 
@@ -132,7 +132,7 @@ static facs_real *train(const char *name, int block, way w, int stored)
         batch.bfloats = w == FROM_BFLOATS ? bfloats : NULL;
         batch.rows = w == FROM_IMAGES ? NULL : rows[step];
         CHECK_OK(facs_trainer_step(trainer, &batch, 0, &report));
-        if (step == 1) facs_trainer_swap_average(trainer);
+        if (step == 1) CHECK_OK(facs_trainer_swap_average(trainer));
     }
     const size_t bytes = (size_t)network->graph.parameter_numbers * sizeof(facs_real);
     facs_real *copy = malloc(bytes);

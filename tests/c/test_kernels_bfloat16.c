@@ -36,18 +36,20 @@ enum { ROUNDINGS = sizeof roundings / sizeof *roundings, VALUES = 37 };
 
 static void test_values(void)
 {
-    float values[VALUES];
-    uint16_t halves[VALUES];
-    const facs_context ctx = {1, NULL};
+    float *values = block_allocate(VALUES * sizeof *values);
+    uint16_t *halves = block_allocate(VALUES * sizeof *halves);
+    const facs_context ctx = {.threads = 1};
     const facs_tensor t = {values, VALUES, 1, 1, 1, 1};
+    facs_kernels k;
 
     for (int i = 0; i < VALUES; i++) values[i] = float_of(roundings[i % ROUNDINGS].bits);
-    for (int rung = 0; facs_kernels_rung(rung); rung++) {
-        facs_kernels k;
-        CHECK(facs_kernels_select(&k, facs_kernels_rung(rung)));
+    for (int rung = 0; checked_rung(&k, rung); rung++) {
         k.bfloat16_from(&ctx, halves, &t);
+        settle();
         for (int i = 0; i < VALUES; i++) CHECK(halves[i] == roundings[i % ROUNDINGS].expected);
     }
+    block_free(values);
+    block_free(halves);
 }
 
 /* Every bfloat16 but those that are not numbers comes back. */
@@ -74,13 +76,14 @@ static void run(const facs_kernels *k, int threads, const void *data, facs_tenso
     uint16_t *halves = c->halves;
 
     if (c->from) {
-        halves = malloc((size_t)(c->count + 1) * sizeof *halves);
+        halves = block_allocate((size_t)(c->count + 1) * sizeof *halves);
         halves[c->count] = 0x1234;
         k->bfloat16_from(&ctx, halves, &c->x.t);
+        settle();
         CHECK(halves[c->count] == 0x1234);
         for (int64_t i = 0; i < c->count; i++)
             out->data[i / out->c * out->stride + i % out->c] = facs_bfloat16_to(halves[i]);
-        free(halves);
+        block_free(halves);
         return;
     }
     k->bfloat16_to(&ctx, out, halves);
@@ -91,12 +94,12 @@ static void check_tensor(facs_rng *rng, int64_t n, int h, int w, int c, int gap)
     bfloat16_case p = {.x = sample_random(rng, n, h, w, c, gap), .count = n * h * w * c};
     sample out = sample_create(n, h, w, c, gap);
 
-    p.halves = malloc((size_t)p.count * sizeof *p.halves);
+    p.halves = block_allocate((size_t)p.count * sizeof *p.halves);
     for (int64_t i = 0; i < p.count; i++)
         p.halves[i] = facs_bfloat16_from((float)facs_rng_between(rng, -9, 9));
     for (p.from = 0; p.from < 2; p.from++) check_rungs("bfloat16", run, &p, &p, &out, 0);
-    free(p.halves);
-    free(p.x.block), free(out.block);
+    block_free(p.halves);
+    block_free(p.x.block), block_free(out.block);
 }
 
 int main(void)

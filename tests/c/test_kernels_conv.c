@@ -77,10 +77,11 @@ static facs_conv random_geometry(facs_rng *rng, int depthwise)
 
 static conv_case case_create(facs_rng *rng, const facs_conv *g, int64_t n)
 {
+    static const int x_gaps[] = {0, 5, 8}, dy_gaps[] = {0, 7, 16};
     conv_case c = {.g = *g, .depthwise = g->groups > 1 || (g->ci == 1 && g->co == 1)};
     const int inputs = g->ci / g->groups;
-    c.x = sample_random(rng, n, g->h, g->w, g->ci, (int)facs_rng_below(rng, 3) * 5);
-    c.dy = sample_random(rng, n, g->oh, g->ow, g->co, (int)facs_rng_below(rng, 3) * 7);
+    c.x = sample_random(rng, n, g->h, g->w, g->ci, x_gaps[facs_rng_below(rng, 3)]);
+    c.dy = sample_random(rng, n, g->oh, g->ow, g->co, dy_gaps[facs_rng_below(rng, 3)]);
     c.w = sample_random(rng, 1, 1, g->kh * g->kw * inputs, g->co, 0);
     c.scale = sample_random(rng, 1, 1, 1, g->co, 0);
     c.bias = sample_random(rng, 1, 1, 1, g->co, 0);
@@ -89,7 +90,7 @@ static conv_case case_create(facs_rng *rng, const facs_conv *g, int64_t n)
     c.accumulate = (int)facs_rng_below(rng, 2);
     c.clamp = NO_CLAMP;
     c.norm = sample_random(rng, 1, 1, 3, g->ci, 2);
-    c.y = sample_random(rng, n, g->oh, g->ow, g->co, 4);
+    c.y = sample_random(rng, n, g->oh, g->ow, g->co, n % 2 ? 8 : 4);
     c.linear = sample_random(rng, 1, 1, 2, g->co, 1);
     c.norm_clamp = (facs_clamp){-0.4f, 0.7f};
     avoid_edges(&c);
@@ -114,14 +115,14 @@ static conv_case case_magnitudes(const conv_case *c)
 
 static void case_free(conv_case *c)
 {
-    free(c->x.block);
-    free(c->dy.block);
-    free(c->w.block);
-    free(c->scale.block);
-    free(c->bias.block);
-    free(c->norm.block);
-    free(c->y.block);
-    free(c->linear.block);
+    block_free(c->x.block);
+    block_free(c->dy.block);
+    block_free(c->w.block);
+    block_free(c->scale.block);
+    block_free(c->bias.block);
+    block_free(c->norm.block);
+    block_free(c->y.block);
+    block_free(c->linear.block);
 }
 
 static size_t fwd_scratch_of(const facs_kernels *k, const conv_case *c, int threads)
@@ -166,7 +167,7 @@ static void forward(const facs_kernels *k, int threads, const conv_case *c, facs
         c->biased ? c->bias.t.data : NULL, c->clamp, moments);
     release(&x, NULL);
     release(&y, out);
-    free(packed.block);
+    block_free(packed.block);
     context_check_and_free(&ctx, size);
 }
 
@@ -216,8 +217,8 @@ static void backward(const facs_kernels *k, int threads, const conv_case *c, fac
     release(&dy_held, &dy.t);
     CHECK(sample_spoiled(&dy) == 0);
     if (c->fused && !c->depthwise && !dw) check_corrected(c, &dy);
-    free(packed.block);
-    free(dy.block);
+    block_free(packed.block);
+    block_free(dy.block);
     context_check_and_free(&ctx, size);
 }
 
@@ -232,7 +233,7 @@ static void run_moments(const facs_kernels *k, int threads, const void *data, fa
     const facs_moments moments = {out->data, out->data + out->stride};
     sample y = sample_create(c->dy.t.n, c->g.oh, c->g.ow, c->g.co, 2);
     forward(k, threads, c, &y.t, &moments);
-    free(y.block);
+    block_free(y.block);
 }
 
 static void run_bwd_x(const facs_kernels *k, int threads, const void *data, facs_tensor *out)
@@ -314,8 +315,8 @@ static void check_moments(const conv_case *c, const char *name)
         CHECK(variance < 1e-6);
         CHECK(memcmp(taken[0].block, taken[1].block, (size_t)taken[0].count * 4) == 0);
         for (int i = 0; i < 3; i++) CHECK(sample_spoiled(&taken[i]) == 0);
-        for (int i = 0; i < 3; i++) free(taken[i].block);
-        free(y.block);
+        for (int i = 0; i < 3; i++) block_free(taken[i].block);
+        block_free(y.block);
     }
 }
 
@@ -324,8 +325,8 @@ static void check_case(facs_rng *rng, const facs_conv *g, int64_t n)
     conv_case c = case_create(rng, g, n);
     conv_case m = case_magnitudes(&c);
     const int inputs = g->ci / g->groups, outputs = g->co / g->groups;
-    sample y = sample_random(rng, n, g->oh, g->ow, g->co, 3);
-    sample dx = sample_random(rng, n, g->h, g->w, g->ci, 6);
+    sample y = sample_random(rng, n, g->oh, g->ow, g->co, n % 2 ? 8 : 3);
+    sample dx = sample_random(rng, n, g->h, g->w, g->ci, n % 2 ? 8 : 6);
     sample dw = sample_random(rng, 1, 1, g->kh * g->kw * inputs, g->co, 0);
     sample sums = sample_random(rng, 1, 1, 2, g->ci, 3);
     const double depth = g->kh * g->kw * inputs, reached = g->kh * g->kw * outputs;
@@ -353,10 +354,10 @@ static void check_case(facs_rng *rng, const facs_conv *g, int64_t n)
         check_rungs(name, run_both_sums, &c, &m, &sums, ulps_of(reached) + ulps_of(inner));
     check_rungs(name, run_bwd_sums, &c, &m, &sums, ulps_of(reached) + ulps_of(inner));
     check_moments(&c, name);
-    free(sums.block);
-    free(y.block);
-    free(dx.block);
-    free(dw.block);
+    block_free(sums.block);
+    block_free(y.block);
+    block_free(dx.block);
+    block_free(dw.block);
     case_free(&c);
     case_free(&m);
 }
@@ -378,9 +379,8 @@ static void check_adjoint(facs_rng *rng, const facs_conv *g, int64_t n)
     sample dx = sample_random(rng, n, g->h, g->w, g->ci, 6);
     sample dw = sample_copy(&c.w);
     c.biased = c.scaled = c.accumulate = 0;
-    for (int rung = 0; facs_kernels_rung(rung); rung++) {
-        facs_kernels k;
-        CHECK(facs_kernels_select(&k, facs_kernels_rung(rung)));
+    facs_kernels k;
+    for (int rung = 0; checked_rung(&k, rung); rung++) {
         run_fwd(&k, 2, &c, &y.t);
         run_bwd_x(&k, 2, &c, &dx.t);
         run_bwd_w(&k, 2, &c, &dw.t);
@@ -390,9 +390,9 @@ static void check_adjoint(facs_rng *rng, const facs_conv *g, int64_t n)
         CHECK_CLOSE(inner_product(&dx.t, &c.x.t), product, 1e-5 * size);
         CHECK_CLOSE(inner_product(&dw.t, &c.w.t), product, 1e-5 * size);
     }
-    free(y.block);
-    free(dx.block);
-    free(dw.block);
+    block_free(y.block);
+    block_free(dx.block);
+    block_free(dw.block);
     case_free(&c);
 }
 
@@ -412,11 +412,10 @@ static void check_precision(facs_rng *rng, const facs_conv *g, int64_t n, double
         run(&ref, 1, &c, &expected.t);
         const int64_t count = facs_tensor_pixels(&expected.t) * expected.t.c;
         const double size = sqrt(inner_product(&expected.t, &expected.t) / (double)count);
-        for (int rung = 0; facs_kernels_rung(rung); rung++) {
-            facs_kernels k;
+        facs_kernels k;
+        for (int rung = 0; checked_rung(&k, rung); rung++) {
             double worst = 0;
             sample got = sample_copy(&expected);
-            CHECK(facs_kernels_select(&k, facs_kernels_rung(rung)));
             run(&k, 2, &c, &got.t);
             for (int64_t i = 0; i < count; i++)
                 worst = fmax(worst, fabs((double)got.t.data[i] - expected.t.data[i]));
@@ -424,9 +423,9 @@ static void check_precision(facs_rng *rng, const facs_conv *g, int64_t n, double
                 printf("rung %s, %s: error %.1e of %.1e\n", k.name,
                        backward ? "backward" : "forward", worst / size, limit);
             CHECK(worst <= limit * size);
-            free(got.block);
+            block_free(got.block);
         }
-        free(expected.block);
+        block_free(expected.block);
     }
     case_free(&c);
 }
@@ -462,7 +461,7 @@ int main(void)
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
         for (narrow_samples = 0; narrow_samples < 2; narrow_samples++) {
             check_case(&rng, fixed + i, 1);
-            check_case(&rng, fixed + i, 3);
+            check_case(&rng, fixed + i, 2);
         }
         narrow_samples = 0;
         check_adjoint(&rng, fixed + i, 2);

@@ -143,10 +143,10 @@ static void run_map(const facs_kernels *k, const facs_context *ctx, const pixel_
         break;
     case LOAD_NUMBERS: {
         const int64_t count = facs_tensor_pixels(out) * out->c;
-        float *numbers = malloc((size_t)count * sizeof *numbers);
+        float *numbers = block_allocate((size_t)count * sizeof *numbers);
         k->store_numbers(ctx, numbers, &p->a.t);
         k->load_numbers(ctx, out, numbers);
-        free(numbers);
+        block_free(numbers);
         break;
     }
     case ADD_FWD_NORMED:
@@ -197,7 +197,7 @@ static pixel_case case_create(facs_rng *rng, int64_t n, int h, int w, int c, int
     p.b = sample_random(rng, n, oh, ow, c, 2 * gap);
     for (int i = 0; i < VECTORS; i++) p.v[i] = sample_random(rng, 1, 1, 1, c, 0);
     for (int i = 0; i < c; i++) p.v[VARIANCE].t.data[i] += 1.5f;
-    p.bytes = malloc((size_t)(n * h * w * c));
+    p.bytes = block_allocate((size_t)(n * h * w * c));
     for (int64_t i = 0; i < n * h * w * c; i++) p.bytes[i] = (uint8_t)facs_rng_below(rng, 256);
     p.update = (facs_update){0.1f, 0.9f, 0.99f, 1e-3f, 0.05f, 0.19f, 0.0199f, 0.5f, 0, 0};
     return p;
@@ -216,10 +216,10 @@ static pixel_case case_magnitudes(const pixel_case *p)
 
 static void case_free(pixel_case *p, pixel_case *m)
 {
-    free(p->bytes);
-    free(p->a.block), free(p->b.block);
-    free(m->a.block), free(m->b.block);
-    for (int i = 0; i < VECTORS; i++) free(p->v[i].block), free(m->v[i].block);
+    block_free(p->bytes);
+    block_free(p->a.block), block_free(p->b.block);
+    block_free(m->a.block), block_free(m->b.block);
+    for (int i = 0; i < VECTORS; i++) block_free(p->v[i].block), block_free(m->v[i].block);
 }
 
 /* Keeps scale x + shift clear of the clamp's edges, where a rounding decides whether the
@@ -272,12 +272,13 @@ static void check_maps(facs_rng *rng, int64_t n, int h, int w, int c, int gap)
     check_row(&p, &m, CORRECT, 0, &out, 4);
     check_row(&p, &m, LOAD_NUMBERS, 0, &out, 0);
     check_row(&p, &m, GLOBALPOOL_FWD, 0, &pooled, sum_ulps);
-    free(p.b.block), free(m.b.block);
+    block_free(p.b.block), block_free(m.b.block);
     p.b = sample_random(rng, n, 1, 1, c, 2);
     m.b = sample_magnitudes(&p.b);
     check_row(&p, &m, GLOBALPOOL_BWD, 0, &out, 1);
     check_row(&p, &m, GLOBALPOOL_BWD, 1, &out, 1);
-    free(out.block), free(pair.block), free(one.block), free(pooled.block);
+    block_free(out.block), block_free(pair.block), block_free(one.block),
+        block_free(pooled.block);
     case_free(&p, &m);
 }
 
@@ -294,7 +295,7 @@ static void check_stats(facs_rng *rng, int64_t n, int h, int w, int c, int gap)
         for (int k = 0; k < c; k++) m.a.t.data[i * m.a.t.stride + k] += 2;
     /* rounding of a mean of 200 in a spread of 1 moves the variance by 2^-16 at most */
     check_row(&p, &m, BATCHNORM_STATS, 0, &pair, 128);
-    free(pair.block);
+    block_free(pair.block);
     case_free(&p, &m);
 }
 
@@ -315,7 +316,7 @@ static void check_pool(facs_rng *rng, const facs_pool *g, int64_t n, int gap)
         check_row(&p, &m, MAXPOOL_BWD, accumulate, &dx, 8);
         check_row(&p, &m, AVGPOOL_BWD, accumulate, &dx, 8);
     }
-    free(y.block), free(dx.block);
+    block_free(y.block), block_free(dx.block);
     case_free(&p, &m);
 }
 
@@ -337,7 +338,7 @@ static void check_steps(facs_rng *rng, int count)
     }
     check_row(&p, &m, EMA_STEP, 0, &state, 20);
     check_row(&p, &m, SUM_OF_SQUARES, 0, &one, 8);
-    free(state.block), free(one.block);
+    block_free(state.block), block_free(one.block);
     case_free(&p, &m);
 }
 
@@ -365,6 +366,7 @@ int main(void)
             narrow_samples = 0;
             check_stats(&rng, n, h, w, c, gap);
         }
+    check_maps(&rng, 2, 4, 5, 3, 0);    /* images: eight numbers are of all channels */
     check_maps(&rng, 3, 60, 50, 17, 1); /* several blocks */
     check_stats(&rng, 3, 160, 150, 5, 1);
     for (int i = 0; i < 7; i++) check_steps(&rng, counts[i]);

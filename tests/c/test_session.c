@@ -24,7 +24,7 @@ static facs_status make(facs_session **session, int threads)
     facs_network *network;
     CHECK_OK(facs_network_create(&network, "mobilenet_v1", &options, 7));
     const facs_status status =
-        facs_session_create(session, network, NULL, threads, FACS_PRECISION_FLOAT32);
+        facs_session_create(session, network, NULL, threads, FACS_PRECISION_FLOAT32, NULL);
     if (status != FACS_OK) facs_network_free(network);
     return status;
 }

@@ -20,7 +20,8 @@ static facs_session *make_session(int threads)
     facs_network *network;
     facs_session *session;
     CHECK_OK(facs_network_create(&network, "mobilenet_v1", &options, 7));
-    CHECK_OK(facs_session_create(&session, network, NULL, threads, FACS_PRECISION_FLOAT32));
+    CHECK_OK(
+        facs_session_create(&session, network, NULL, threads, FACS_PRECISION_FLOAT32, NULL));
     return session;
 }
 
@@ -174,9 +175,9 @@ static void test_average(void)
         const double decay = fmin(0.3, (1.0 + t) / (10.0 + t)); /* 0.3 from step 3 on */
         CHECK_OK(facs_trainer_step(trainer, &batch, 0, &report));
         average += (1 - decay) * (network->parameters[last] - average);
-        facs_trainer_swap_average(trainer);
+        CHECK_OK(facs_trainer_swap_average(trainer));
         CHECK_CLOSE(network->parameters[last], average, 1e-7);
-        facs_trainer_swap_average(trainer);
+        CHECK_OK(facs_trainer_swap_average(trainer));
     }
     facs_trainer_free(trainer);
     facs_session_free(session);

@@ -33,7 +33,7 @@ run: programs
 	@sh tests/c/run.sh $(PROGRAMS)
 programs: $(PROGRAMS)
 library: $(OUT)/libfacs.a
-benchmarks: $(OUT)/bench_kernels $(OUT)/bench_layers
+benchmarks: $(OUT)/bench_kernels $(OUT)/bench_layers $(OUT)/bench_device
 
 $(OUT)/float/%.o: %.c $(FLAGS)
 	@mkdir -p $(@D)

@@ -75,7 +75,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", *names, *options, "--json", str(tmp_path / "bench.json")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + 2 * 3
-    assert lines[1].split()[:4] == ["network", "work", "dtype", "batch"]
+    assert lines[1].split()[:5] == ["network", "work", "dtype", "device", "batch"]
     written = json.loads((tmp_path / "bench.json").read_text())
     assert written["threads"] == 1
     assert written["about"]["facsnet"] == fn.__version__

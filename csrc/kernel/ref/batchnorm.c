@@ -51,15 +51,19 @@ void facs_ref_batchnorm_fold(facs_real *scale, facs_real *shift, int c, const fa
     }
 }
 
-void facs_ref_batchnorm_track(facs_real *running_mean, facs_real *running_variance, int c,
+void facs_ref_batchnorm_begin(facs_real *scale, facs_real *shift, facs_real *sums, int c,
+                              const facs_real *gamma, const facs_real *beta,
                               const facs_real *mean, const facs_real *variance,
-                              facs_real momentum, int64_t count)
+                              facs_real epsilon, facs_real *running_mean,
+                              facs_real *running_variance, facs_real momentum, int64_t count)
 {
     const facs_real unbiased = count > 1 ? (facs_real)((double)count / (double)(count - 1)) : 1;
     for (int i = 0; i < c; i++) {
         running_mean[i] += momentum * (mean[i] - running_mean[i]);
         running_variance[i] += momentum * (variance[i] * unbiased - running_variance[i]);
+        sums[i] = sums[c + i] = 0;
     }
+    facs_ref_batchnorm_fold(scale, shift, c, gamma, beta, mean, variance, epsilon, NULL);
 }
 
 void facs_ref_norm_bwd(const facs_context *ctx, const facs_tensor *dx, const facs_tensor *x,

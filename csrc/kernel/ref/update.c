@@ -47,3 +47,19 @@ double facs_ref_sum_of_squares(const facs_context *ctx, const facs_real *x, int6
     for (int64_t i = 0; i < count; i++) sum += (double)x[i] * x[i];
     return sum;
 }
+
+void facs_ref_check_finite(facs_real *verdict, const facs_real *x, int64_t count)
+{
+    facs_real sum = 0; /* 0 x is NaN where x is not finite */
+    for (int64_t i = 0; i < count; i++) sum += 0 * x[i];
+    *verdict = sum;
+}
+
+void facs_ref_exchange(facs_real *a, facs_real *b, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        const facs_real kept = a[i];
+        a[i] = b[i];
+        b[i] = kept;
+    }
+}

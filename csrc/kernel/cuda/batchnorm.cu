@@ -1,0 +1,338 @@
+#include "kernel/cuda/pixels.h"
+
+/* BatchNorm: Ioffe and Szegedy, ICML 2015. Sums over all pixels: a block sums its pixels in
+ * float, sums.cu adds the blocks in double. */
+
+enum { MOST_PARTS = 2 };
+
+template <class T> size_t facs_cuda_rows<T>::reduce_scratch(int c, int64_t pixels, int threads)
+{
+    const int columns = pixel_columns(c, 8), most = REDUCE_BLOCKS;
+    const size_t blocks = (size_t)(most / columns > 1 ? most / columns : 1);
+    (void)pixels, (void)threads;
+    return blocks * MOST_PARTS * (size_t)c * sizeof(float);
+}
+FACS_CUDA_ROW(reduce_scratch)
+
+/* F has at<V>(c), and run<V>(that, sums, pixel, c), which adds to sums[PARTS][V]. partials is
+ * [blocks][PARTS][channels], or NULL where the sums are not wanted. */
+template <int V, class F>
+__global__ static void __launch_bounds__(PIXEL_THREADS, REDUCE_BLOCKS / MULTIPROCESSORS)
+    sum_pixels(F f, float *partials, int64_t pixels, int channels)
+{
+    __shared__ float rows[V][PIXEL_THREADS];
+    const int lanes = blockDim.x, thread = threadIdx.y * lanes + threadIdx.x;
+    const int first = (int)blockIdx.y * lanes * V, c = first + (int)threadIdx.x * V;
+    float sums[F::PARTS][V] = {};
+
+    if (c < channels) {
+        const auto kept = f.template at<V>(c);
+#pragma unroll F::UNROLL
+        for (int64_t p = (int64_t)blockIdx.x * blockDim.y + threadIdx.y; p < pixels;
+             p += (int64_t)gridDim.x * blockDim.y)
+            f.template run<V>(kept, sums, p, c);
+    }
+    if (!partials) return;
+#pragma unroll
+    for (int part = 0; part < F::PARTS; part++) {
+#pragma unroll
+        for (int i = 0; i < V; i++) rows[i][thread] = sums[part][i];
+        __syncthreads();
+        if (thread < lanes * V && first + thread < channels) {
+            float sum = 0;
+            for (unsigned row = 0; row < blockDim.y; row++)
+                sum += rows[thread % V][row * lanes + thread / V];
+            partials[((int64_t)blockIdx.x * F::PARTS + part) * channels + first + thread] = sum;
+        }
+        __syncthreads();
+    }
+}
+
+/* Returns how many blocks there are partials of. */
+template <class F>
+static int64_t sum_all(const char *name, const F &f, float *partials, int64_t pixels,
+                       int channels, int wide)
+{
+    const pixel_layout l = pixel_layout_of(pixels, channels, wide ? 8 : 1, 4, REDUCE_BLOCKS);
+    if (wide)
+        sum_pixels<8, F>
+            <<<l.grid, l.block, 0, cudaStreamPerThread>>>(f, partials, pixels, channels);
+    else
+        sum_pixels<1, F>
+            <<<l.grid, l.block, 0, cudaStreamPerThread>>>(f, partials, pixels, channels);
+    facs_cuda_launched(name);
+    return l.grid.x;
+}
+
+template <class T> struct plain_sums : keeps_nothing {
+    enum { PARTS = 1, UNROLL = 4 };
+    pixel_rows<T> x;
+
+    template <int V> __device__ void run(int, float sums[PARTS][V], int64_t p, int c) const
+    {
+        float v[V];
+        get<V>(v, x.at(p, c));
+#pragma unroll
+        for (int i = 0; i < V; i++) sums[0][i] += v[i];
+    }
+};
+
+template <class T>
+void facs_cuda_rows<T>::channel_sums(const facs_context *ctx, float *sum, const facs_tensor *x)
+{
+    const plain_sums<T> f = {{}, rows_of<T>(x)};
+    float *partials = (float *)ctx->scratch;
+    const int64_t blocks = sum_all("channel_sums", f, partials, facs_tensor_pixels(x), x->c,
+                                   all_by_eight(x->c, f.x));
+    facs_cuda_sum_blocks(sum, partials, blocks, x->c);
+}
+FACS_CUDA_ROW(channel_sums)
+
+/* A number near the mean, which keeps the squares small where the mean is large: the running
+ * mean of some pixels far from each other, that of equal numbers being what they are. */
+template <int V, class T>
+__device__ static void centre_of(float centre[V], const pixel_rows<T> &x, int64_t pixels, int c)
+{
+    const int samples = 8;
+    get<V>(centre, x.at(0, c));
+    for (int s = 1; s < samples; s++) {
+        float v[V];
+        get<V>(v, x.at(s * pixels / samples, c));
+#pragma unroll
+        for (int i = 0; i < V; i++) centre[i] += (v[i] - centre[i]) / (float)(s + 1);
+    }
+}
+
+template <class T> struct centred_sums {
+    enum { PARTS = 2, UNROLL = 4 };
+    pixel_rows<T> x;
+    int64_t pixels;
+
+    template <int V> struct channels {
+        float centre[V];
+    };
+    template <int V> __device__ channels<V> at(int c) const
+    {
+        channels<V> k;
+        centre_of<V>(k.centre, x, pixels, c);
+        return k;
+    }
+    template <int V>
+    __device__ void run(const channels<V> &k, float sums[PARTS][V], int64_t p, int c) const
+    {
+        float v[V];
+        get<V>(v, x.at(p, c));
+#pragma unroll
+        for (int i = 0; i < V; i++) {
+            const float difference = v[i] - k.centre[i];
+            sums[0][i] += difference;
+            sums[1][i] += difference * difference;
+        }
+    }
+};
+
+template <int V, class T>
+__global__ static void add_centres(float *mean, pixel_rows<T> x, int64_t pixels, int channels)
+{
+    const int c = (int)(blockIdx.x * blockDim.x + threadIdx.x) * V;
+    float centre[V];
+    if (c >= channels) return;
+    centre_of<V>(centre, x, pixels, c);
+    for (int i = 0; i < V; i++) mean[c + i] += centre[i];
+}
+
+template <class T>
+void facs_cuda_rows<T>::batchnorm_stats(const facs_context *ctx, float *mean, float *variance,
+                                        const facs_tensor *x)
+{
+    const int64_t pixels = facs_tensor_pixels(x);
+    const centred_sums<T> f = {rows_of<T>(x), pixels};
+    const int wide = all_by_eight(x->c, f.x);
+    const facs_moments moments = {mean, variance};
+    float *partials = (float *)ctx->scratch;
+    const int64_t blocks = sum_all("batchnorm_stats", f, partials, pixels, x->c, wide);
+
+    facs_cuda_finish_moments(partials, blocks, x->c, pixels, &moments);
+    /* With the width of the sums, so that both round the centre alike. */
+    if (wide)
+        add_centres<8, T><<<facs_cuda_blocks(x->c, 32 * 8), 32, 0, cudaStreamPerThread>>>(
+            mean, f.x, pixels, x->c);
+    else
+        add_centres<1, T><<<facs_cuda_blocks(x->c, 32), 32, 0, cudaStreamPerThread>>>(
+            mean, f.x, pixels, x->c);
+    facs_cuda_launched("batchnorm_stats");
+}
+FACS_CUDA_ROW(batchnorm_stats)
+
+/* --- vectors of channels, in double */
+
+enum { VECTOR_THREADS = 64 };
+
+struct batchnorm {
+    float *scale, *shift;
+    int channels;
+    const float *gamma, *beta, *mean, *variance;
+    float epsilon;
+
+    __device__ void fold(int c, const float *bias) const
+    {
+        const double factor = gamma[c] / sqrt((double)variance[c] + epsilon);
+        scale[c] = (float)factor;
+        shift[c] = (float)(beta[c] - mean[c] * factor + (bias ? bias[c] * factor : 0));
+    }
+};
+
+__global__ static void fold(batchnorm b, const float *bias)
+{
+    const int c = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (c < b.channels) b.fold(c, bias);
+}
+
+template <class T>
+void facs_cuda_rows<T>::batchnorm_fold(float *scale, float *shift, int c, const float *gamma,
+                                       const float *beta, const float *mean,
+                                       const float *variance, float epsilon, const float *bias)
+{
+    const batchnorm b = {scale, shift, c, gamma, beta, mean, variance, epsilon};
+    FACS_LAUNCH(fold, facs_cuda_blocks(c, VECTOR_THREADS), VECTOR_THREADS, 0, b, bias);
+}
+FACS_CUDA_ROW(batchnorm_fold)
+
+__global__ static void begin(batchnorm b, float *sums, float *running_mean,
+                             float *running_variance, float momentum, float unbiased)
+{
+    const int c = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (c >= b.channels) return;
+    running_mean[c] += momentum * (b.mean[c] - running_mean[c]);
+    running_variance[c] += momentum * (b.variance[c] * unbiased - running_variance[c]);
+    sums[c] = sums[b.channels + c] = 0;
+    b.fold(c, NULL);
+}
+
+template <class T>
+void facs_cuda_rows<T>::batchnorm_begin(float *scale, float *shift, float *sums, int c,
+                                        const float *gamma, const float *beta,
+                                        const float *mean, const float *variance, float epsilon,
+                                        float *running_mean, float *running_variance,
+                                        float momentum, int64_t count)
+{
+    const batchnorm b = {scale, shift, c, gamma, beta, mean, variance, epsilon};
+    const float unbiased = count > 1 ? (float)((double)count / (double)(count - 1)) : 1;
+    FACS_LAUNCH(begin, facs_cuda_blocks(c, VECTOR_THREADS), VECTOR_THREADS, 0, b, sums,
+                running_mean, running_variance, momentum, unbiased);
+}
+FACS_CUDA_ROW(batchnorm_begin)
+
+__global__ static void finish_gradient(float *dgamma, float *dbeta, float *slope, float *offset,
+                                       int channels, facs_norm norm, const float *variance,
+                                       float epsilon, double count)
+{
+    const int c = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (c >= channels) return;
+    const double inverse = 1 / sqrt((double)variance[c] + epsilon);
+    const double per_pixel = norm.scale[c] / count;
+    const double factor = -per_pixel * norm.weighted[c] * inverse * inverse;
+    if (dgamma) {
+        dgamma[c] = (float)(norm.weighted[c] * inverse);
+        dbeta[c] = norm.sum[c];
+    }
+    if (!slope) return;
+    slope[c] += (float)factor;
+    offset[c] += (float)(-per_pixel * norm.sum[c] - factor * norm.mean[c]);
+}
+
+template <class T>
+void facs_cuda_rows<T>::norm_bwd_finish(float *dgamma, float *dbeta, float *slope,
+                                        float *offset, int c, const facs_norm *norm,
+                                        const float *variance, float epsilon, int64_t count)
+{
+    FACS_LAUNCH(finish_gradient, facs_cuda_blocks(c, VECTOR_THREADS), VECTOR_THREADS, 0, dgamma,
+                dbeta, slope, offset, c, *norm, variance, epsilon, (double)count);
+}
+FACS_CUDA_ROW(norm_bwd_finish)
+
+/* --- gradients */
+
+template <class T> struct norm_gradient {
+    enum { PARTS = 2, UNROLL = 1 };
+    pixel_rows<T> dx, x, dy; /* dx.data is NULL where only the sums are wanted */
+    facs_norm norm;
+    int accumulate;
+
+    template <int V> struct channels {
+        float scale[V], shift[V], mean[V];
+    };
+    template <int V> __device__ channels<V> at(int c) const
+    {
+        channels<V> k = {};
+        get_vector<V>(k.scale, norm.scale + c);
+        get_vector<V>(k.shift, norm.shift + c);
+        if (norm.sum) get_vector<V>(k.mean, norm.mean + c);
+        return k;
+    }
+    template <int V>
+    __device__ void run(const channels<V> &k, float sums[PARTS][V], int64_t p, int c) const
+    {
+        float v[V], g[V];
+        get<V>(v, x.at(p, c));
+        get<V>(g, dy.at(p, c));
+#pragma unroll
+        for (int i = 0; i < V; i++) {
+            const float y = k.scale[i] * v[i] + k.shift[i];
+            const float h = y > norm.clamp.low && y < norm.clamp.high ? g[i] : 0;
+            sums[0][i] += h;
+            sums[1][i] += h * (v[i] - k.mean[i]);
+            g[i] = k.scale[i] * h;
+        }
+        if (dx.data) put<V>(dx.at(p, c), g, accumulate);
+    }
+};
+
+template <class T>
+void facs_cuda_rows<T>::norm_bwd(const facs_context *ctx, const facs_tensor *dx,
+                                 const facs_tensor *x, const facs_norm *norm,
+                                 const facs_tensor *dy, int accumulate)
+{
+    const norm_gradient<T> f = {rows_of<T>(dx), rows_of<T>(x), rows_of<T>(dy), *norm,
+                                accumulate};
+    float *partials = norm->sum ? (float *)ctx->scratch : NULL;
+    const int64_t blocks = sum_all("norm_bwd", f, partials, facs_tensor_pixels(x), x->c,
+                                   all_by_eight(x->c, f.dx, f.x, f.dy));
+    if (norm->sum) facs_cuda_add_norm_sums(partials, blocks, x->c, norm);
+}
+FACS_CUDA_ROW(norm_bwd)
+
+template <class T> struct correcting {
+    pixel_rows<T> dy, y;
+    const float *slope, *offset;
+
+    template <int V> struct channels {
+        float slope[V], offset[V];
+    };
+    template <int V> __device__ channels<V> at(int c) const
+    {
+        channels<V> k;
+        get_vector<V>(k.slope, slope + c);
+        get_vector<V>(k.offset, offset + c);
+        return k;
+    }
+    template <int V> __device__ void run(const channels<V> &k, int64_t p, int c) const
+    {
+        float g[V], v[V];
+        get<V>(g, dy.at(p, c));
+        get<V>(v, y.at(p, c));
+#pragma unroll
+        for (int i = 0; i < V; i++) g[i] += k.slope[i] * v[i] + k.offset[i];
+        put<V>(dy.at(p, c), g);
+    }
+};
+
+template <class T>
+void facs_cuda_rows<T>::correct(const facs_context *, const facs_tensor *dy,
+                                const facs_correction *correction)
+{
+    const correcting<T> f = {rows_of<T>(dy), rows_of<T>(correction->y), correction->slope,
+                             correction->offset};
+    for_each_pixel("correct", f, facs_tensor_pixels(dy), dy->c, all_by_eight(dy->c, f.dy, f.y));
+}
+FACS_CUDA_ROW(correct)

@@ -1,0 +1,503 @@
+#include "kernel/cuda/conv.cuh"
+
+/* Dense convolutions forward and their input gradients, as products of gathered pixels and
+ * packed weights. Blocks take tiles of rows in turn, so that sums per channel leave each
+ * block once. */
+
+/* Blocks of a launch that fill a GPU a few times over; also how many partial sums a channel
+ * has. */
+static const int BLOCKS = 528;
+
+/* Which rows of a tile a thread brings: the same chunk of a step for each. */
+template <int ROWS> struct share {
+    static const int CHUNKS = DEPTH / 8, ROW_STEP = THREADS / CHUNKS, MINE = ROWS / ROW_STEP;
+    __device__ static int chunk() { return (int)threadIdx.x % CHUNKS; }
+    __device__ static int row() { return (int)threadIdx.x / CHUNKS; }
+};
+
+/* The factors of a product and the step they are at. */
+template <class T, int ROWS, int COLUMNS> struct product_parts {
+    typedef tile<T, ROWS, COLUMNS, false> M;
+    typedef share<ROWS> mine;
+
+    static const int RIGHT_CHUNKS = COLUMNS / 8, RIGHT_STEP = THREADS / RIGHT_CHUNKS;
+    static const int RIGHT_MINE = (DEPTH + RIGHT_STEP - 1) / RIGHT_STEP;
+
+    const reading<T> &r;
+    const T *weights; /* the thread's first chunk of step 0 */
+    int padded, weights_inside;
+    int64_t first_row, rows;
+    place places[mine::MINE];
+    unsigned unsettled; /* four bits a stage: which of the thread's chunks */
+
+    __device__ tap_chunk chunk_of(int step, int pointwise) const
+    {
+        const int chunk = step * mine::CHUNKS + mine::chunk();
+        if (!pointwise) return tap_chunk_at(r.order, chunk);
+        return tap_chunk{0, 0, chunk * 8, chunk * 8 < r.inner};
+    }
+
+    template <bool POINTWISE> __device__ void bring(T *left, T *right, int step, int stage)
+    {
+        const tap_chunk c = chunk_of(step, POINTWISE);
+        unsigned settle = 0;
+#pragma unroll
+        for (int i = 0; i < mine::MINE; i++) {
+            const int row = mine::row() + i * mine::ROW_STEP;
+            int64_t pixel = -1, next = -1;
+            if (POINTWISE) {
+                pixel = c.inside && first_row + row < rows ? first_row + row : -1;
+            } else if (c.inside) {
+                pixel = tap_pixel(r, places[i], c.ky, c.kx);
+                if (r.paired) next = tap_pixel(r, places[i], c.ky, c.kx + 1);
+            }
+            T *to = left + row * M::LEFT_STRIDE + mine::chunk() * 8;
+            settle |= (unsigned)read_chunk(to, r, c, pixel, next) << i;
+        }
+        unsettled = (unsettled & ~(15u << 4 * stage)) | settle << 4 * stage;
+        const T *from = weights + (int64_t)step * DEPTH * padded;
+        T *to = right + right_depth() * M::RIGHT_STRIDE + right_column();
+#pragma unroll
+        for (int i = 0; i < RIGHT_MINE; i++)
+            if (DEPTH % RIGHT_STEP == 0 || right_depth() + i * RIGHT_STEP < DEPTH)
+                copy_numbers(to + i * RIGHT_STEP * M::RIGHT_STRIDE,
+                             from + (int64_t)i * RIGHT_STEP * padded, weights_inside);
+    }
+
+    __device__ static int right_depth()
+    {
+        return (int)threadIdx.x / RIGHT_CHUNKS;
+    }
+    __device__ static int right_column()
+    {
+        return (int)threadIdx.x % RIGHT_CHUNKS * 8;
+    }
+
+    template <bool POINTWISE> __device__ void settle(T *left, int step, int stage)
+    {
+        const unsigned mask = unsettled >> 4 * stage & 15;
+        if (!mask) return;
+        const chunk_norm n = chunk_norm_of(r, chunk_of(step, POINTWISE));
+#pragma unroll
+        for (int i = 0; i < mine::MINE; i++)
+            if (mask >> i & 1)
+                settle_chunk(left + (mine::row() + i * mine::ROW_STEP) * M::LEFT_STRIDE +
+                                 mine::chunk() * 8,
+                             r, n);
+    }
+};
+
+/* Forward: bias, clamp, moments. */
+template <class T> struct forward_end {
+    T *y;
+    int64_t stride;
+    int columns, wide;
+    const float *bias;
+    facs_clamp clamp;
+    float *partials; /* [blocks][2][columns] or NULL */
+
+    static const int AHEAD = 4; /* rows that a thread looks ahead for at a time */
+    struct channels {
+        float bias[8];
+    };
+    struct ahead {
+    };
+
+    __device__ channels channels_of(int column) const
+    {
+        channels c;
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            c.bias[i] = bias && column + i < columns ? __ldg(bias + column + i) : 0;
+        return c;
+    }
+
+    __device__ ahead look(int64_t, int) const
+    {
+        return ahead();
+    }
+
+    __device__ void finish(int64_t row, int column, float v[8], const channels &c,
+                           const ahead &, float first[8], float second[8]) const
+    {
+        T *to = y + row * stride + column;
+#pragma unroll
+        for (int i = 0; i < 8; i++) v[i] = clamped(v[i] + c.bias[i], clamp);
+        const eight<T> stored = packed_of<T>(v);
+        if (wide)
+            *(eight<T> *)to = stored;
+        else
+            for (int i = 0; i < 8 && column + i < columns; i++) put_number(to + i, v[i]);
+        if (partials) unpack(v, stored);
+        if (partials)
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                first[i] += v[i];
+                second[i] += v[i] * v[i];
+            }
+    }
+};
+
+/* Backward: through the norm of what the convolution read, with its sums. */
+template <class T> struct backward_end {
+    T *dx; /* or NULL */
+    const T *x;
+    int64_t dx_stride, x_stride;
+    int columns, wide, accumulate;
+    facs_norm norm;
+    float *partials;
+
+    static const int AHEAD = 2;
+    struct channels {
+        float scale[8], shift[8], mean[8];
+    };
+    struct ahead {
+        eight<T> x, before;
+    };
+
+    __device__ channels channels_of(int column) const
+    {
+        channels c;
+        if (norm.scale)
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                const int at = column + i < columns ? column + i : column;
+                c.scale[i] = __ldg(norm.scale + at);
+                c.shift[i] = __ldg(norm.shift + at);
+                c.mean[i] = partials ? __ldg(norm.mean + at) : 0;
+            }
+        return c;
+    }
+
+    __device__ ahead look(int64_t row, int column) const
+    {
+        ahead a;
+        const int count = columns - column;
+        if (norm.scale) a.x = fetch_eight(x + row * x_stride + column, count, wide);
+        if (dx && accumulate)
+            a.before = fetch_eight<T>(dx + row * dx_stride + column, count, wide);
+        return a;
+    }
+
+    __device__ void finish(int64_t row, int column, float v[8], const channels &c,
+                           const ahead &a, float first[8], float second[8]) const
+    {
+        if (norm.scale) {
+            float seen[8];
+            unpack(seen, a.x);
+#pragma unroll
+            for (int i = 0; i < 8; i++) {
+                const float y = c.scale[i] * seen[i] + c.shift[i];
+                const float h = y > norm.clamp.low && y < norm.clamp.high ? v[i] : 0;
+                first[i] += h;
+                second[i] += h * (seen[i] - c.mean[i]);
+                v[i] = c.scale[i] * h;
+            }
+        }
+        if (!dx) return;
+        T *to = dx + row * dx_stride + column;
+        if (accumulate) {
+            float before[8];
+            unpack(before, a.before);
+#pragma unroll
+            for (int i = 0; i < 8; i++) v[i] += before[i];
+        }
+        if (wide)
+            store_eight(to, v);
+        else
+            for (int i = 0; i < 8 && column + i < columns; i++) put_number(to + i, v[i]);
+    }
+};
+
+/* Adds the threads' sums of a column and writes the block's partials. */
+template <int COLUMNS>
+__device__ static void write_partials(float *partials, int columns, int first_column,
+                                      float *shared, float first[8], float second[8])
+{
+    const int across = COLUMNS / 8, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int chunk = threadIdx.x % across;
+
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+#pragma unroll
+        for (int distance = 16; distance >= across; distance /= 2) {
+            first[i] += __shfl_xor_sync(0xffffffffu, first[i], distance);
+            second[i] += __shfl_xor_sync(0xffffffffu, second[i], distance);
+        }
+    __syncthreads();
+    if (lane < across)
+        for (int i = 0; i < 8; i++) {
+            shared[(2 * warp) * COLUMNS + chunk * 8 + i] = first[i];
+            shared[(2 * warp + 1) * COLUMNS + chunk * 8 + i] = second[i];
+        }
+    __syncthreads();
+    if ((int)threadIdx.x >= 2 * COLUMNS) return;
+    const int which = threadIdx.x / COLUMNS, column = threadIdx.x % COLUMNS;
+    float sum = 0;
+    for (int i = 0; i < THREADS / 32; i++) sum += shared[(2 * i + which) * COLUMNS + column];
+    if (first_column + column < columns)
+        partials[((int64_t)blockIdx.x * 2 + which) * columns + first_column + column] = sum;
+}
+
+template <class T, int ROWS, int COLUMNS> struct shared_plan {
+    typedef tile<T, ROWS, COLUMNS, false> M;
+    static const int STRIDE = COLUMNS + 4; /* of the spilled sums */
+    static const int STAGE = M::LEFT + M::RIGHT;
+    static const size_t FACTORS = STAGES * STAGE * sizeof(T);
+    static const size_t SUMS = ROWS * STRIDE * sizeof(float);
+    static const size_t BYTES = FACTORS > SUMS ? FACTORS : SUMS;
+};
+
+/* The sums of a tile, in the registers of its warps. */
+template <class T, int ROWS, int COLUMNS, bool POINTWISE>
+__device__ static void multiply_tile(tile<T, ROWS, COLUMNS, false> &m,
+                                     product_parts<T, ROWS, COLUMNS> &parts, T *factors,
+                                     int steps)
+{
+    typedef shared_plan<T, ROWS, COLUMNS> S;
+    m.clear();
+#pragma unroll 1
+    for (int step = 0; step < STAGES - 1; step++) {
+        T *left = factors + step * S::STAGE;
+        if (step < steps) parts.template bring<POINTWISE>(left, left + S::M::LEFT, step, step);
+        end_copies();
+    }
+    for (int step = 0; step < steps; step++) {
+        const int stage = step % STAGES, later = step + STAGES - 1;
+        T *left = factors + stage * S::STAGE, *far = factors + later % STAGES * S::STAGE;
+        wait_for_copies<STAGES - 2>();
+        parts.template settle<POINTWISE>(left, step, stage);
+        __syncthreads();
+        if (later < steps)
+            parts.template bring<POINTWISE>(far, far + S::M::LEFT, later, later % STAGES);
+        end_copies();
+        m.add(left, left + S::M::LEFT);
+    }
+    wait_for_copies<0>();
+    __syncthreads();
+}
+
+template <class T, int ROWS, int COLUMNS, bool POINTWISE, class End>
+__global__ static void __launch_bounds__(THREADS, 2)
+    product(reading<T> r, const T *weights, int padded, int steps, int64_t rows, End end)
+{
+    typedef shared_plan<T, ROWS, COLUMNS> S;
+    typedef share<ROWS> mine;
+    static const int ROW_STEP = THREADS / (COLUMNS / 8), AHEAD = End::AHEAD;
+    extern __shared__ __align__(16) char shared[];
+    float *sums = (float *)shared;
+    const int first_column = blockIdx.y * COLUMNS;
+    const int chunk = (int)threadIdx.x % (COLUMNS / 8) * 8, column = first_column + chunk;
+    float first[8] = {0}, second[8] = {0};
+
+    for (int64_t first_row = (int64_t)blockIdx.x * ROWS; first_row < rows;
+         first_row += (int64_t)gridDim.x * ROWS) {
+        typedef product_parts<T, ROWS, COLUMNS> parts_type;
+        const int right_column = first_column + parts_type::right_column();
+        const int right_inside = right_column < padded && parts_type::right_depth() < DEPTH;
+        parts_type parts = {
+            r,
+            weights +
+                (right_inside ? (int64_t)parts_type::right_depth() * padded + right_column : 0),
+            padded,
+            right_inside,
+            first_row,
+            rows,
+            {},
+            0};
+        typename S::M m;
+        if (!POINTWISE)
+#pragma unroll
+            for (int i = 0; i < mine::MINE; i++)
+                parts.places[i] =
+                    place_of(r, first_row + mine::row() + i * mine::ROW_STEP, rows);
+        multiply_tile<T, ROWS, COLUMNS, POINTWISE>(m, parts, (T *)shared, steps);
+        m.spill(sums, S::STRIDE);
+        __syncthreads();
+        if (column < end.columns) {
+            const typename End::channels c = end.channels_of(column);
+            for (int i = (int)threadIdx.x / (COLUMNS / 8); i < ROWS; i += AHEAD * ROW_STEP) {
+                typename End::ahead a[AHEAD];
+#pragma unroll
+                for (int j = 0; j < AHEAD; j++)
+                    if (i + j * ROW_STEP < ROWS && first_row + i + j * ROW_STEP < rows)
+                        a[j] = end.look(first_row + i + j * ROW_STEP, column);
+#pragma unroll
+                for (int j = 0; j < AHEAD; j++) {
+                    const int row = i + j * ROW_STEP;
+                    float v[8];
+                    if (row >= ROWS || first_row + row >= rows) break;
+                    load_eight(v, sums + row * S::STRIDE + chunk);
+                    end.finish(first_row + row, column, v, c, a[j], first, second);
+                }
+            }
+        }
+        __syncthreads();
+    }
+    if (end.partials)
+        write_partials<COLUMNS>(end.partials, end.columns, first_column, sums, first, second);
+}
+
+/* --- launching */
+
+struct shape {
+    int tile_rows, tile_columns;
+    unsigned blocks, across;
+};
+
+/* float is there to check by: one size of tile serves it. */
+template <class T> static shape shape_of(int64_t rows, int columns)
+{
+    const int narrow = sizeof(T) == 2;
+    shape s;
+    s.tile_columns = !narrow ? 64 : columns <= 32 ? 32 : columns <= 64 ? 64 : 128;
+    s.across = facs_cuda_blocks(columns, s.tile_columns);
+    s.tile_rows = !narrow || (int64_t)facs_cuda_blocks(rows, 128) * s.across < 132 ? 64 : 128;
+    const unsigned tiles = facs_cuda_blocks(rows, s.tile_rows);
+    const unsigned most = (BLOCKS + s.across - 1) / s.across;
+    s.blocks = tiles < most ? tiles : most;
+    return s;
+}
+
+/* Of the partial sums; fewer rows never need more. */
+static size_t partial_bytes(int columns)
+{
+    return (size_t)BLOCKS * 2 * (size_t)columns * sizeof(float);
+}
+
+template <class T, int ROWS, int COLUMNS, bool POINTWISE, class End>
+static void launch_product(const shape &s, const reading<T> &r, const T *weights, int padded,
+                           int steps, int64_t rows, const End &end)
+{
+    const size_t bytes = shared_plan<T, ROWS, COLUMNS>::BYTES;
+    facs_cuda_allow_shared(product<T, ROWS, COLUMNS, POINTWISE, End>, bytes);
+    FACS_LAUNCH((product<T, ROWS, COLUMNS, POINTWISE, End>), dim3(s.blocks, s.across), THREADS,
+                bytes, r, weights, padded, steps, rows, end);
+}
+
+template <class T, int ROWS, bool POINTWISE, class End>
+static void choose_columns(const shape &s, const reading<T> &r, const T *weights, int padded,
+                           int steps, int64_t rows, const End &end)
+{
+    if (s.tile_columns == 64)
+        launch_product<T, ROWS, 64, POINTWISE>(s, r, weights, padded, steps, rows, end);
+    else if constexpr (sizeof(T) == 2) {
+        if (s.tile_columns == 32)
+            launch_product<T, ROWS, 32, POINTWISE>(s, r, weights, padded, steps, rows, end);
+        else
+            launch_product<T, ROWS, 128, POINTWISE>(s, r, weights, padded, steps, rows, end);
+    }
+}
+
+template <class T, class End>
+static void run_product(const shape &s, const facs_conv *g, const reading<T> &r,
+                        const facs_real *packed, int64_t rows, const End &end)
+{
+    const T *weights = (const T *)(const void *)packed;
+    const int steps = facs_conv_depth(g, r.inner, r.paired) / DEPTH;
+    const int padded = facs_conv_padded(end.columns);
+    const int pointwise = facs_conv_is_pointwise(g);
+    if constexpr (sizeof(T) == 2) {
+        if (s.tile_rows == 64 && pointwise)
+            choose_columns<T, 64, true>(s, r, weights, padded, steps, rows, end);
+        else if (s.tile_rows == 64)
+            choose_columns<T, 64, false>(s, r, weights, padded, steps, rows, end);
+        else if (pointwise)
+            choose_columns<T, 128, true>(s, r, weights, padded, steps, rows, end);
+        else
+            choose_columns<T, 128, false>(s, r, weights, padded, steps, rows, end);
+    } else {
+        choose_columns<T, 64, false>(s, r, weights, padded, steps, rows, end);
+    }
+}
+
+/* A fully connected layer of few outputs, as a head is, which would be one or two tiles: a warp
+ * for each. */
+template <class T>
+__global__ static void few_outputs(T *y, int64_t y_stride, const T *x, int64_t x_stride,
+                                   facs_norm norm, const T *weights, int padded,
+                                   const float *bias, facs_clamp clamp, int64_t rows, int ci,
+                                   int co)
+{
+    const int64_t at = (int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    const int64_t row = at / co;
+    const int column = (int)(at - row * co), lane = threadIdx.x % 32;
+    float sum = 0;
+
+    if (row >= rows) return;
+    for (int c = lane; c < ci; c += 32) {
+        float v = number_of(x[row * x_stride + c]);
+        if (norm.scale) v = normed(norm, v, c);
+        sum += v * number_of(weights[(int64_t)c * padded + column]);
+    }
+    for (int distance = 16; distance; distance /= 2)
+        sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+    if (lane == 0)
+        put_number(y + row * y_stride + column,
+                   clamped(sum + (bias ? bias[column] : 0), clamp));
+}
+
+static const int64_t FEW = 1 << 14;
+
+template <class T> size_t facs_cuda_rows<T>::conv_fwd_scratch(const facs_conv *g, int64_t, int)
+{
+    return partial_bytes(g->co);
+}
+
+template <class T>
+void facs_cuda_rows<T>::conv_fwd(const facs_context *ctx, const facs_conv *g,
+                                 const facs_tensor *y, const facs_tensor *x,
+                                 const facs_norm *norm, const facs_real *packed,
+                                 const facs_real *bias, facs_clamp clamp,
+                                 const facs_moments *moments)
+{
+    const int64_t rows = facs_tensor_pixels(y);
+    const shape s = shape_of<T>(rows, g->co);
+    const forward_end<T> end = {data_of<T>(*y),
+                                y->stride,
+                                g->co,
+                                facs_cuda_by_eight<T>(y),
+                                bias,
+                                clamp,
+                                moments ? (float *)ctx->scratch : NULL};
+    if (rows < 1) return;
+    if (sizeof(T) == 4 && !moments && facs_conv_is_pointwise(g) && rows * g->co <= FEW) {
+        FACS_LAUNCH(few_outputs<T>, facs_cuda_blocks(rows * g->co, 8), 256, 0, end.y,
+                    end.stride, data_of<T>(*x), x->stride, facs_cuda_norm(norm),
+                    (const T *)(const void *)packed, facs_conv_padded(g->co), bias, clamp, rows,
+                    g->ci, g->co);
+        return;
+    }
+    run_product(s, g, facs_conv_reading<T>(g, x, norm, 0), packed, rows, end);
+    if (moments) facs_cuda_finish_moments(end.partials, s.blocks, g->co, rows, moments);
+}
+
+template <class T>
+void facs_cuda_rows<T>::conv_bwd_x(const facs_context *ctx, const facs_conv *g,
+                                   const facs_tensor *dx, const facs_tensor *x,
+                                   const facs_norm *norm, const facs_tensor *dy,
+                                   const facs_correction *correction, const facs_real *packed,
+                                   int accumulate)
+{
+    const int64_t rows = dy->n * g->h * g->w;
+    const shape s = shape_of<T>(rows, g->ci);
+    const int sums = norm && norm->sum;
+    const backward_end<T> end = {dx ? data_of<T>(*dx) : NULL,
+                                 norm ? data_of<T>(*x) : NULL,
+                                 dx ? dx->stride : 0,
+                                 norm ? x->stride : 0,
+                                 g->ci,
+                                 (!dx || facs_cuda_by_eight<T>(dx)) &&
+                                     (!norm || facs_cuda_by_eight<T>(x)) && g->ci % 8 == 0,
+                                 accumulate,
+                                 facs_cuda_norm(norm),
+                                 sums ? (float *)ctx->scratch : NULL};
+    if (rows < 1) return;
+    if (correction) facs_cuda_rows<T>::correct(ctx, dy, correction);
+    run_product(s, g, facs_conv_reading<T>(g, dy, NULL, 1), packed, rows, end);
+    if (sums) facs_cuda_add_norm_sums(end.partials, s.blocks, g->ci, norm);
+}
+
+FACS_CUDA_ROW(conv_fwd_scratch)
+FACS_CUDA_ROW(conv_fwd)
+FACS_CUDA_ROW(conv_bwd_x)

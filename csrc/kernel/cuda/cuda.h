@@ -1,0 +1,172 @@
+#ifndef FACS_KERNEL_CUDA_CUDA_H
+#define FACS_KERNEL_CUDA_CUDA_H
+
+extern "C" {
+#include "kernel/plugin.h"
+}
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+/* What the kernels of CUDA share. Every tensor, vector and scratch is in the device's memory
+ * except scale and shift of normalise_u8 and the structs that describe a call. Launches go to
+ * the calling thread's own stream, so they run in the order they were asked for.
+ * Kernels take structs of the table by value; numbers are computed in float. */
+
+typedef __nv_bfloat16 bfloat16;
+
+/* The rows of a device for tensors of T; each file of this folder defines some of them. */
+template <class T> struct facs_cuda_rows {
+#define KERNEL(type, name, arguments) static type name arguments;
+#include "kernel/kernel.def"
+#undef KERNEL
+};
+
+/* To be named once for every row, behind its definition. */
+#define FACS_CUDA_ROW(name)                                                                    \
+    template decltype(facs_cuda_rows<float>::name) facs_cuda_rows<float>::name;                \
+    template decltype(facs_cuda_rows<bfloat16>::name) facs_cuda_rows<bfloat16>::name;
+
+/* kernel<<<...>>> with what every launch here has in common; shared: bytes of dynamic shared
+ * memory. A launch that fails is remembered for facs_device->wait. */
+#define FACS_LAUNCH(kernel, grid, block, shared, ...)                                          \
+    do {                                                                                       \
+        kernel<<<(grid), (block), (shared), facs_cuda_stream()>>>(__VA_ARGS__);                \
+        facs_cuda_launched(#kernel);                                                           \
+    } while (0)
+
+/* Where the calling thread launches: its own stream, or a branch of it while independent
+ * work is spread. */
+cudaStream_t facs_cuda_stream(void);
+
+/* Remembers the first error of the calling thread, if the last launch left one. */
+void facs_cuda_launched(const char *kernel);
+
+/* Lets a kernel have more than 48 KiB of dynamic shared memory. */
+template <class K> static inline void facs_cuda_allow_shared(K *kernel, size_t bytes)
+{
+    if (bytes > 48 * 1024)
+        (void)cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   (int)bytes);
+}
+
+static inline unsigned facs_cuda_blocks(int64_t items, int per_block)
+{
+    return (unsigned)((items + per_block - 1) / per_block);
+}
+
+/* --- numbers of a tensor */
+
+__device__ static inline float number_of(float x)
+{
+    return x;
+}
+__device__ static inline float number_of(bfloat16 x)
+{
+    return __bfloat162float(x);
+}
+__device__ static inline void put_number(float *to, float x)
+{
+    *to = x;
+}
+__device__ static inline void put_number(bfloat16 *to, float x)
+{
+    *to = __float2bfloat16_rn(x);
+}
+
+/* Eight neighbouring numbers, aligned to their size. */
+__device__ static inline void load_eight(float v[8], const float *p)
+{
+    const float4 a = ((const float4 *)p)[0], b = ((const float4 *)p)[1];
+    v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w;
+    v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
+}
+__device__ static inline void store_eight(float *p, const float v[8])
+{
+    ((float4 *)p)[0] = make_float4(v[0], v[1], v[2], v[3]);
+    ((float4 *)p)[1] = make_float4(v[4], v[5], v[6], v[7]);
+}
+__device__ static inline void load_eight(float v[8], const bfloat16 *p)
+{
+    const uint4 raw = *(const uint4 *)p;
+    const unsigned words[4] = {raw.x, raw.y, raw.z, raw.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        v[2 * i] = __uint_as_float(words[i] << 16);
+        v[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+    }
+}
+__device__ static inline void store_eight(bfloat16 *p, const float v[8])
+{
+    unsigned words[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const __nv_bfloat162 pair = __floats2bfloat162_rn(v[2 * i], v[2 * i + 1]);
+        words[i] = *(const unsigned *)&pair;
+    }
+    *(uint4 *)p = make_uint4(words[0], words[1], words[2], words[3]);
+}
+
+/* Whether all of a tensor can be read eight numbers at a time. */
+template <class T> static inline int facs_cuda_by_eight(const facs_tensor *t)
+{
+    return t->c % 8 == 0 && t->stride % 8 == 0 && (uintptr_t)t->data % (8 * sizeof(T)) == 0;
+}
+
+template <class T> __host__ __device__ static inline T *data_of(const facs_tensor &t)
+{
+    return (T *)(void *)t.data;
+}
+
+/* In two instructions; NaN stays. */
+__device__ static inline float clamped(float x, facs_clamp clamp)
+{
+    asm("max.NaN.f32 %0, %0, %1;" : "+f"(x) : "f"(clamp.low));
+    asm("min.NaN.f32 %0, %0, %1;" : "+f"(x) : "f"(clamp.high));
+    return x;
+}
+
+/* x of channel c as the reader of a norm sees it */
+__device__ static inline float normed(const facs_norm &norm, float x, int c)
+{
+    return clamped(norm.scale[c] * x + norm.shift[c], norm.clamp);
+}
+
+/* Whether a gradient passes the norm's activation at x. */
+__device__ static inline int passes(const facs_norm &norm, float x, int c)
+{
+    const float y = norm.scale[c] * x + norm.shift[c];
+    return y > norm.clamp.low && y < norm.clamp.high;
+}
+
+/* Structs of optional arguments by value: scale, slope or mean is NULL where there are none. */
+static inline facs_norm facs_cuda_norm(const facs_norm *norm)
+{
+    return norm ? *norm : facs_norm{};
+}
+typedef struct correction_value {
+    const void *y; /* of the tensor's type */
+    int64_t stride;
+    const float *slope, *offset;
+} correction_value;
+static inline correction_value facs_cuda_correction(const facs_correction *correction)
+{
+    if (!correction) return correction_value{};
+    return correction_value{correction->y->data, correction->y->stride, correction->slope,
+                            correction->offset};
+}
+
+/* --- sums over blocks, in their order, so that a result is the same every time */
+
+/* sum[c] and weighted[c] += sums over blocks of partials [blocks][2][channels]. */
+void facs_cuda_add_norm_sums(const float *partials, int64_t blocks, int channels,
+                             const facs_norm *norm);
+
+/* mean and variance from partials [blocks][2][channels]: sums of y and of y^2 over `pixels`. */
+void facs_cuda_finish_moments(const float *partials, int64_t blocks, int channels,
+                              int64_t pixels, const facs_moments *moments);
+
+/* out[i] = sum over blocks of partials [blocks][count]. */
+void facs_cuda_sum_blocks(float *out, const float *partials, int64_t blocks, int64_t count);
+
+#endif

@@ -1,0 +1,444 @@
+#include "kernel/cuda/dwconv.h"
+
+#include <math.h>
+
+/* Both gradients of a depthwise convolution in one pass over the pixels of x, with the norm
+ * of x and its sums. Lines of dy, corrected, wait in registers until the lines of x that they
+ * reach have come. */
+
+/* Blocks of DW_THREADS that are at work at a time on 132 multiprocessors. */
+enum { DW_RESIDENT = 3 * 132 };
+
+template <class T> struct dw_backward {
+    const T *x, *dy;
+    T *dx; /* or NULL */
+    const float *w;
+    facs_norm norm; /* 1, 0, 0 and no clamp where there is none: the vectors are NULL */
+    correction_value correction;
+    facs_conv g;
+    int64_t n;
+    int x_stride, dx_stride, dy_stride, y_stride;
+    int accumulate;
+    dw_cut cut;
+    float *dw_partials;   /* [blocks][taps][channels], or NULL */
+    float *norm_partials; /* [blocks][2][channels], or NULL */
+};
+
+/* --- 3x3 */
+
+/* A strip has COLUMNS pixels of x. Pixel j of a line reads, for tap kx, pixel
+ * (j + PHASE - kx) / STRIDE of dy behind that which the strip begins with. */
+template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
+    enum {
+        BEFORE = (2 - PHASE) / STRIDE,
+        COLUMNS = DW_COLUMNS * STRIDE,
+        WINDOW = (COLUMNS - 1 + PHASE) / STRIDE + BEFORE + 1
+    };
+    typedef typename dw_stored<T>::pair pair;
+    typedef float line[WINDOW][2];
+
+    const dw_backward<T> &p;
+    float w[9][2], dw[9][2], sums[2][2];
+    float scale[2], shift[2], mean[2], slope[2], offset[2];
+    /* of the piece */
+    const T *x, *dy, *y; /* x: its next line; dy, y: where its window is in line 0 */
+    T *dx;
+    int columns, written; /* of a line of x, of a line of dx */
+    int place, end;       /* lines of x, counted with the padding */
+    unsigned inside;      /* bit j: column j of the window is in dy */
+    pair x_raw[COLUMNS], dy_raw[WINDOW], y_raw[WINDOW];
+
+    __device__ __forceinline__ dw_gradient(const dw_backward<T> &backward, int c) : p(backward)
+    {
+#pragma unroll
+        for (int k = 0; k < 2; k++) {
+#pragma unroll
+            for (int i = 0; i < 9; i++) w[i][k] = p.w[i * p.g.ci + c + k], dw[i][k] = 0;
+            scale[k] = p.norm.scale ? p.norm.scale[c + k] : 1;
+            shift[k] = p.norm.scale ? p.norm.shift[c + k] : 0;
+            mean[k] = p.norm.scale ? p.norm.mean[c + k] : 0;
+            slope[k] = CORRECT ? p.correction.slope[c + k] : 0;
+            offset[k] = CORRECT ? p.correction.offset[c + k] : 0;
+            sums[0][k] = sums[1][k] = 0;
+        }
+    }
+
+    /* Pixel j of the line of x at `x`. */
+    __device__ __forceinline__ void fetch_x(int j, int wanted)
+    {
+        if (j < columns && wanted) x_raw[j] = load_pair(x, j, p.x_stride);
+    }
+
+    __device__ __forceinline__ void fetch_dy(int row)
+    {
+        if (row < 0 || row >= p.g.oh) return;
+        const int pixel = row * p.g.ow;
+        const T *from = dy + (int64_t)pixel * p.dy_stride;
+        const T *other = CORRECT ? y + (int64_t)pixel * p.y_stride : NULL;
+        if (inside == (1u << WINDOW) - 1) {
+#pragma unroll
+            for (int j = 0; j < WINDOW; j++) {
+                dy_raw[j] = load_pair(from, j, p.dy_stride);
+                if (CORRECT) y_raw[j] = load_pair(other, j, p.y_stride);
+            }
+        } else {
+#pragma unroll
+            for (int j = 0; j < WINDOW; j++) {
+                const int here = inside >> j & 1;
+                dy_raw[j] = here ? load_pair(from, j, p.dy_stride) : pair{};
+                if (CORRECT) y_raw[j] = here ? load_pair(other, j, p.y_stride) : pair{};
+            }
+        }
+    }
+
+    /* What fetch_dy brought, corrected; outside of dy it is 0. */
+    __device__ __forceinline__ void decode(line &d, int row) const
+    {
+        const int outside = row < 0 || row >= p.g.oh;
+        if (outside) {
+#pragma unroll
+            for (int j = 0; j < WINDOW; j++) d[j][0] = d[j][1] = 0;
+            return;
+        }
+#pragma unroll
+        for (int j = 0; j < WINDOW; j++) {
+            float other[2];
+            pair_numbers(d[j], dy_raw[j]);
+            if (!CORRECT) continue;
+            pair_numbers(other, y_raw[j]);
+            d[j][0] += slope[0] * other[0] + offset[0];
+            d[j][1] += slope[1] * other[1] + offset[1];
+        }
+        if (CORRECT && inside != (1u << WINDOW) - 1) {
+#pragma unroll
+            for (int j = 0; j < WINDOW; j++)
+                if (!(inside >> j & 1)) d[j][0] = d[j][1] = 0;
+        }
+    }
+
+    /* What line KY of the kernel makes of a line of dy, for pixel j. */
+    template <int KY>
+    __device__ __forceinline__ void reach(const line &d, int j, const float (&value)[2],
+                                          float (&out)[2])
+    {
+#pragma unroll
+        for (int kx = 0; kx < 3; kx++) {
+            if ((j + PHASE - kx) % STRIDE) continue;
+            const int i = (j + PHASE - kx) / STRIDE + BEFORE, tap = 3 * KY + kx;
+#pragma unroll
+            for (int k = 0; k < 2; k++) {
+                out[k] += w[tap][k] * d[i][k];
+                dw[tap][k] += value[k] * d[i][k];
+            }
+        }
+    }
+
+    /* The gradient of pixel j from that of its norm. */
+    __device__ __forceinline__ void put(int j, const float (&x)[2], const float (&y)[2],
+                                        float (&out)[2])
+    {
+        const facs_clamp clamp = p.norm.clamp;
+#pragma unroll
+        for (int k = 0; k < 2; k++) {
+            const int passing = y[k] > clamp.low && y[k] < clamp.high && j < columns;
+            const float h = passing ? out[k] : 0;
+            sums[0][k] += h;
+            sums[1][k] += h * (x[k] - mean[k]);
+            out[k] = scale[k] * h;
+        }
+        pair stored;
+        make_pair(&stored, out);
+        if (j < written) store_pair(dx, j, p.dx_stride, stored);
+    }
+
+    /* The next line of x; lines(j, value, out) reaches it with lines of dy. */
+    template <class Lines> __device__ __forceinline__ void take(const Lines &lines)
+    {
+        const int more = ++place < end;
+        x += p.g.w * p.x_stride;
+#pragma unroll
+        for (int j = 0; j < COLUMNS; j++) {
+            float x_now[2], y_now[2], value[2], out[2] = {0, 0};
+            pair_numbers(x_now, x_raw[j]);
+            fetch_x(j, more);
+#pragma unroll
+            for (int k = 0; k < 2; k++) {
+                y_now[k] = scale[k] * x_now[k] + shift[k];
+                value[k] = j < columns ? clamped(y_now[k], p.norm.clamp) : 0;
+            }
+            lines(j, value, out);
+            put(j, x_now, y_now, out);
+        }
+        dx += p.g.w * p.dx_stride;
+    }
+
+    /* Stride 1: the line of x that ends the reach of `a` and begins that of `c`. */
+    __device__ __forceinline__ int step(const line &a, const line &b, line &c)
+    {
+        if (place >= end) return 0;
+        decode(c, place);
+        if (place + 1 < end) fetch_dy(place + 1);
+        take([&](int j, const float(&value)[2], float(&out)[2]) {
+            reach<2>(a, j, value, out);
+            reach<1>(b, j, value, out);
+            reach<0>(c, j, value, out);
+        });
+        return 1;
+    }
+
+    /* Stride 2: the lines of x at an even and at the next odd place, as far as there are. */
+    __device__ __forceinline__ int step(const line &a, line &b)
+    {
+        if (place >= end) return 0;
+        const int row = place / 2;
+        decode(b, row);
+        if (2 * row + 2 < end) fetch_dy(row + 1);
+        if (place % 2 == 0)
+            take([&](int j, const float(&value)[2], float(&out)[2]) {
+                reach<2>(a, j, value, out);
+                reach<0>(b, j, value, out);
+            });
+        if (place < end && place == 2 * row + 1)
+            take([&](int j, const float(&value)[2], float(&out)[2]) {
+                reach<1>(b, j, value, out);
+            });
+        return 1;
+    }
+
+    __device__ __forceinline__ void go_to(const dw_piece &at, int c)
+    {
+        const int column = at.strip * COLUMNS;
+        const int first = (column + p.g.pad_left - PHASE) / STRIDE - BEFORE;
+        const int64_t pixel = (at.image * p.g.h + at.row) * p.g.w + column;
+        const int64_t from = at.image * p.g.oh * p.g.ow + first;
+        columns = p.g.w - column;
+        written = p.dx ? columns : 0;
+        inside = 0;
+#pragma unroll
+        for (int j = 0; j < WINDOW; j++)
+            if (first + j >= 0 && first + j < p.g.ow) inside |= 1u << j;
+        place = at.row + p.g.pad_top;
+        end = place + at.rows;
+        x = p.x + pixel * p.x_stride + c;
+        dx = p.dx + pixel * p.dx_stride + c;
+        dy = p.dy + from * p.dy_stride + c;
+        y = (const T *)p.correction.y + from * p.y_stride + c;
+    }
+
+    __device__ __forceinline__ void piece(int64_t number, int c)
+    {
+        line a, b, d;
+        go_to(dw_piece_at(p.cut, number, p.g.h), c);
+        const int row = place / STRIDE;
+        if (STRIDE == 1) {
+            fetch_dy(row - 2);
+            decode(a, row - 2);
+        }
+        fetch_dy(row - 1);
+#pragma unroll
+        for (int j = 0; j < COLUMNS; j++) {
+            x_raw[j] = pair{};
+            fetch_x(j, 1);
+        }
+        decode(b, row - 1);
+        fetch_dy(row);
+        if (STRIDE == 1)
+            while (step(a, b, d) && step(b, d, a) && step(d, a, b))
+                ;
+        else
+            while (step(b, a) && step(a, b))
+                ;
+    }
+};
+
+template <class T, int STRIDE, int PHASE, int CORRECT>
+__global__ static void __launch_bounds__(DW_THREADS, sizeof(T) == 2 ? 3 : 2)
+    dwconv_3x3_bwd(const dw_backward<T> p)
+{
+    const int c = 2 * (blockIdx.y * p.cut.lanes + threadIdx.x);
+    const int64_t step = (int64_t)gridDim.x * p.cut.slots;
+    dw_gradient<T, STRIDE, PHASE, CORRECT> gradient(p, c < p.g.ci ? c : 0);
+
+    if (c < p.g.ci)
+        for (int64_t i = (int64_t)blockIdx.x * p.cut.slots + threadIdx.y; i < p.cut.pieces;
+             i += step)
+            gradient.piece(i, c);
+    if (p.dw_partials)
+        dw_block_sums<9>(p.dw_partials + (int64_t)blockIdx.x * 9 * p.g.ci, gradient.dw, p.cut,
+                         p.g.ci);
+    if (p.norm_partials)
+        dw_block_sums<2>(p.norm_partials + (int64_t)blockIdx.x * 2 * p.g.ci, gradient.sums,
+                         p.cut, p.g.ci);
+}
+
+template <class T, int STRIDE, int PHASE> static void launch_3x3(const dw_backward<T> &p)
+{
+    const dim3 grid((unsigned)p.cut.blocks, p.cut.groups), block(p.cut.lanes, p.cut.slots);
+    if (p.correction.slope)
+        FACS_LAUNCH((dwconv_3x3_bwd<T, STRIDE, PHASE, 1>), grid, block, 0, p);
+    else
+        FACS_LAUNCH((dwconv_3x3_bwd<T, STRIDE, PHASE, 0>), grid, block, 0, p);
+}
+
+/* --- any kernel, stride and alignment */
+
+template <class T>
+__device__ static float dw_corrected(const dw_backward<T> &p, int64_t pixel, int c)
+{
+    const correction_value &due = p.correction;
+    const float dy = number_of(p.dy[pixel * p.dy_stride + c]);
+    if (!due.slope) return dy;
+    const float y = number_of(((const T *)due.y)[pixel * p.y_stride + c]);
+    return dy + due.slope[c] * y + due.offset[c];
+}
+
+/* The pixel of dy that reads (y, x) of an image with a tap, or -1. */
+template <class T>
+__device__ static int64_t dw_reader(const dw_backward<T> &p, int64_t image, int y, int x,
+                                    int ky, int kx)
+{
+    const facs_conv &g = p.g;
+    const int ty = y + g.pad_top - ky, tx = x + g.pad_left - kx;
+    if (ty < 0 || tx < 0 || ty % g.stride || tx % g.stride || ty / g.stride >= g.oh ||
+        tx / g.stride >= g.ow)
+        return -1;
+    return (image * g.oh + ty / g.stride) * g.ow + tx / g.stride;
+}
+
+template <class T> __global__ static void dwconv_any_bwd_x(const dw_backward<T> p)
+{
+    const facs_conv &g = p.g;
+    const int c = blockIdx.y * DW_LANES + threadIdx.x;
+    const int64_t pixels = p.n * g.h * g.w, step = (int64_t)gridDim.x * DW_PLAIN_ROWS;
+    float sum = 0, weighted = 0;
+
+    if (c < g.ci)
+        for (int64_t i = (int64_t)blockIdx.x * DW_PLAIN_ROWS + threadIdx.y; i < pixels;
+             i += step) {
+            const int x = (int)(i % g.w), y = (int)(i / g.w % g.h);
+            float out = 0;
+            for (int ky = 0; ky < g.kh; ky++)
+                for (int kx = 0; kx < g.kw; kx++) {
+                    const int64_t from = dw_reader(p, i / g.w / g.h, y, x, ky, kx);
+                    if (from < 0) continue;
+                    out += dw_corrected(p, from, c) * p.w[(ky * g.kw + kx) * g.ci + c];
+                }
+            if (p.norm.scale) {
+                const float value = number_of(p.x[i * p.x_stride + c]);
+                const float h = passes(p.norm, value, c) ? out : 0;
+                sum += h;
+                weighted += h * (value - p.norm.mean[c]);
+                out = p.norm.scale[c] * h;
+            }
+            if (!p.dx) continue;
+            T *to = p.dx + i * p.dx_stride + c;
+            put_number(to, p.accumulate ? number_of(*to) + out : out);
+        }
+    if (!p.norm_partials) return;
+    sum = dw_column_sum(sum);
+    weighted = dw_column_sum(weighted);
+    if (threadIdx.y || c >= g.ci) return;
+    float *to = p.norm_partials + (int64_t)blockIdx.x * 2 * g.ci + c;
+    to[0] = sum;
+    to[g.ci] = weighted;
+}
+
+/* blockIdx.z is the tap. */
+template <class T> __global__ static void dwconv_any_bwd_w(const dw_backward<T> p)
+{
+    const facs_conv &g = p.g;
+    const int c = blockIdx.y * DW_LANES + threadIdx.x, tap = blockIdx.z;
+    const int64_t pixels = p.n * g.h * g.w, step = (int64_t)gridDim.x * DW_PLAIN_ROWS;
+    float sum = 0;
+
+    if (c < g.ci)
+        for (int64_t i = (int64_t)blockIdx.x * DW_PLAIN_ROWS + threadIdx.y; i < pixels;
+             i += step) {
+            const int x = (int)(i % g.w), y = (int)(i / g.w % g.h);
+            const int64_t from = dw_reader(p, i / g.w / g.h, y, x, tap / g.kw, tap % g.kw);
+            if (from < 0) continue;
+            float value = number_of(p.x[i * p.x_stride + c]);
+            if (p.norm.scale) value = normed(p.norm, value, c);
+            sum += value * dw_corrected(p, from, c);
+        }
+    sum = dw_column_sum(sum);
+    if (!threadIdx.y && c < g.ci)
+        p.dw_partials[((int64_t)blockIdx.x * g.kh * g.kw + tap) * g.ci + c] = sum;
+}
+
+/* --- the rows */
+
+/* The most partials there may be, of fewer images too. */
+static int64_t most_partials(const facs_conv *g, int64_t n)
+{
+    const int64_t plain = dw_plain_blocks(n * g->h * g->w);
+    const int64_t cut = dw_is_3x3(g) ? dw_most_blocks(g->ci, DW_RESIDENT) : 0;
+    return plain > cut ? plain : cut;
+}
+
+template <class T>
+size_t facs_cuda_rows<T>::dwconv_bwd_scratch(const facs_conv *g, int64_t n, int threads)
+{
+    (void)threads;
+    return (size_t)most_partials(g, n) * (size_t)((g->kh * g->kw + 2) * g->ci) * sizeof(float);
+}
+FACS_CUDA_ROW(dwconv_bwd_scratch)
+
+template <class T> static int64_t launch_by_pairs(dw_backward<T> p)
+{
+    const int columns = DW_COLUMNS * p.g.stride;
+
+    p.cut = dw_cut_of(p.g.ci, p.n, p.g.h, (p.g.w + columns - 1) / columns, DW_RESIDENT,
+                      p.g.stride == 1 ? 2 : 1);
+    if (!p.norm.scale) p.norm.clamp = facs_clamp{-INFINITY, INFINITY};
+    if (p.g.stride == 1)
+        launch_3x3<T, 1, 0>(p);
+    else if (p.g.pad_left % 2 == 0)
+        launch_3x3<T, 2, 0>(p);
+    else
+        launch_3x3<T, 2, 1>(p);
+    return p.cut.blocks;
+}
+
+template <class T> static int64_t launch_by_numbers(const dw_backward<T> &p)
+{
+    const int64_t blocks = dw_plain_blocks(p.n * p.g.h * p.g.w);
+    const dim3 block(DW_LANES, DW_PLAIN_ROWS);
+    const unsigned groups = facs_cuda_blocks(p.g.ci, DW_LANES);
+
+    if (p.dw_partials)
+        FACS_LAUNCH(dwconv_any_bwd_w<T>, dim3((unsigned)blocks, groups, p.g.kh * p.g.kw), block,
+                    0, p);
+    if (p.dx || p.norm_partials)
+        FACS_LAUNCH(dwconv_any_bwd_x<T>, dim3((unsigned)blocks, groups), block, 0, p);
+    return blocks;
+}
+
+template <class T>
+void facs_cuda_rows<T>::dwconv_bwd(const facs_context *ctx, const facs_conv *g,
+                                   const facs_tensor *dx, float *dw, const facs_tensor *x,
+                                   const facs_norm *norm, const facs_tensor *dy,
+                                   const facs_correction *correction, const float *packed,
+                                   int accumulate)
+{
+    const int64_t taps = dwconv_packed(g), most = most_partials(g, x->n);
+    float *partials = (float *)ctx->scratch;
+    dw_backward<T> p = {};
+
+    p.x = data_of<T>(*x), p.x_stride = (int)x->stride;
+    p.dy = data_of<T>(*dy), p.dy_stride = (int)dy->stride;
+    if (dx) p.dx = data_of<T>(*dx), p.dx_stride = (int)dx->stride;
+    p.w = packed, p.norm = facs_cuda_norm(norm);
+    p.correction = facs_cuda_correction(correction), p.y_stride = (int)p.correction.stride;
+    p.g = *g, p.n = x->n, p.accumulate = accumulate;
+    if (dw) p.dw_partials = partials;
+    if (norm && norm->sum) p.norm_partials = partials + most * taps;
+    /* No network adds to a gradient here, so the fast kernels need not know how to. */
+    const int by_pairs = dw_is_3x3(g) && !accumulate && dw_by_pairs<T>(x) &&
+                         dw_by_pairs<T>(dy) && (!dx || dw_by_pairs<T>(dx)) &&
+                         (!correction || dw_by_pairs<T>(correction->y));
+    const int64_t blocks = by_pairs ? launch_by_pairs(p) : launch_by_numbers(p);
+    if (dw) facs_cuda_sum_blocks(dw, p.dw_partials, blocks, taps);
+    if (p.norm_partials) facs_cuda_add_norm_sums(p.norm_partials, blocks, g->ci, norm);
+}
+FACS_CUDA_ROW(dwconv_bwd)

@@ -1,0 +1,298 @@
+#include "kernel/cuda/pixels.h"
+
+/* Pooling. Gradients are gathered: a thread looks for the windows that hold its pixels. */
+
+struct span {
+    int first, end;
+};
+
+/* Input lines of output line q. */
+__device__ static inline span window(int q, int stride, int pad, int kernel, int size)
+{
+    const int first = q * stride - pad, end = first + kernel;
+    return {first > 0 ? first : 0, end < size ? end : size};
+}
+
+/* Output lines whose window holds input line i. */
+__device__ static inline span windows_of(int i, int stride, int pad, int kernel, int size)
+{
+    const int last = (i + pad) / stride, above = i + pad - kernel + stride;
+    const int first = above > 0 ? above / stride : 0;
+    return {first, last + 1 < size ? last + 1 : size};
+}
+
+__device__ static inline span window_y(const facs_pool &g, int oy)
+{
+    return window(oy, g.stride, g.pad_top, g.kh, g.h);
+}
+__device__ static inline span window_x(const facs_pool &g, int ox)
+{
+    return window(ox, g.stride, g.pad_left, g.kw, g.w);
+}
+__device__ static inline span windows_of_y(const facs_pool &g, int y)
+{
+    return windows_of(y, g.stride, g.pad_top, g.kh, g.oh);
+}
+__device__ static inline span windows_of_x(const facs_pool &g, int x)
+{
+    return windows_of(x, g.stride, g.pad_left, g.kw, g.ow);
+}
+
+/* --- maxima */
+
+/* The largest of a window and where it is first, in reading order, as PyTorch takes it: the
+ * number of the pixel in lines of `pitch`. */
+template <int V, class T>
+__device__ static void largest(float best[V], int where[V], const pixel_rows<T> &x,
+                               int64_t image, const facs_pool &g, span sy, span sx, int c,
+                               int pitch)
+{
+    get<V>(best, x.at(image + (int64_t)sy.first * g.w + sx.first, c));
+#pragma unroll
+    for (int i = 0; i < V; i++) where[i] = sy.first * pitch + sx.first;
+    for (int iy = sy.first; iy < sy.end; iy++)
+        for (int ix = sx.first; ix < sx.end; ix++) {
+            float v[V];
+            get<V>(v, x.at(image + (int64_t)iy * g.w + ix, c));
+#pragma unroll
+            for (int i = 0; i < V; i++)
+                if (v[i] > best[i]) best[i] = v[i], where[i] = iy * pitch + ix;
+        }
+}
+
+template <class T> struct maximum : keeps_nothing {
+    pixel_rows<T> y, x;
+    facs_pool g;
+
+    template <int V> __device__ void run(int, int64_t p, int c) const
+    {
+        const place at = place_of(p, g.oh, g.ow);
+        float best[V];
+        int where[V];
+        largest<V>(best, where, x, at.n * g.h * g.w, g, window_y(g, at.y), window_x(g, at.x), c,
+                   0);
+        put<V>(y.at(p, c), best);
+    }
+};
+
+template <class T>
+void facs_cuda_rows<T>::maxpool_fwd(const facs_context *, const facs_pool *g,
+                                    const facs_tensor *y, const facs_tensor *x)
+{
+    const maximum<T> f = {{}, rows_of<T>(y), rows_of<T>(x), *g};
+    for_each_pixel("maxpool_fwd", f, y->n * g->oh * g->ow, g->c, all_by_eight(g->c, f.y, f.x));
+}
+FACS_CUDA_ROW(maxpool_fwd)
+
+/* A thread owns a square of SIDE x SIDE input pixels, so that with a stride of SIDE most
+ * windows are looked through once. Its "pixel" is the number of the square. */
+template <class T, int SIDE> struct maximum_gradient : keeps_nothing {
+    pixel_rows<T> dx, dy, x;
+    facs_pool g;
+    int across, down; /* squares of an image */
+    int accumulate;
+
+    template <int V> __device__ void run(int, int64_t p, int c) const
+    {
+        const place square = place_of(p, down, across);
+        const int top = square.y * SIDE, left = square.x * SIDE, pitch = g.w + SIDE;
+        const int bottom = top + SIDE < g.h ? top + SIDE : g.h;
+        const int right = left + SIDE < g.w ? left + SIDE : g.w;
+        const span oys = {windows_of_y(g, top).first, windows_of_y(g, bottom - 1).end};
+        const span oxs = {windows_of_x(g, left).first, windows_of_x(g, right - 1).end};
+        const int64_t image = square.n * g.h * g.w;
+        float sum[SIDE * SIDE][V] = {};
+
+        for (int oy = oys.first; oy < oys.end; oy++)
+            for (int ox = oxs.first; ox < oxs.end; ox++) {
+                float best[V], gradient[V];
+                int where[V];
+                largest<V>(best, where, x, image, g, window_y(g, oy), window_x(g, ox), c,
+                           pitch);
+                get<V>(gradient, dy.at((square.n * g.oh + oy) * g.ow + ox, c));
+#pragma unroll
+                for (int s = 0; s < SIDE * SIDE; s++)
+#pragma unroll
+                    for (int i = 0; i < V; i++)
+                        if (where[i] == (top + s / SIDE) * pitch + left + s % SIDE)
+                            sum[s][i] += gradient[i];
+            }
+#pragma unroll
+        for (int s = 0; s < SIDE * SIDE; s++) {
+            const int iy = top + s / SIDE, ix = left + s % SIDE;
+            if (iy < bottom && ix < right)
+                put<V>(dx.at(image + (int64_t)iy * g.w + ix, c), sum[s], accumulate);
+        }
+    }
+};
+
+template <class T, int SIDE>
+static void gather_maxima(const facs_pool *g, const facs_tensor *dx, const facs_tensor *dy,
+                          const facs_tensor *x, int accumulate)
+{
+    const int across = (g->w + SIDE - 1) / SIDE, down = (g->h + SIDE - 1) / SIDE;
+    const maximum_gradient<T, SIDE> f = {{}, rows_of<T>(dx), rows_of<T>(dy), rows_of<T>(x),
+                                         *g, across,         down,           accumulate};
+    for_each_pixel("maxpool_bwd", f, dx->n * down * across, g->c,
+                   all_by_eight(g->c, f.dx, f.dy, f.x));
+}
+
+template <class T>
+void facs_cuda_rows<T>::maxpool_bwd(const facs_context *, const facs_pool *g,
+                                    const facs_tensor *dx, const facs_tensor *dy,
+                                    const facs_tensor *x, const facs_tensor *, int accumulate)
+{
+    if (g->stride == 1)
+        gather_maxima<T, 1>(g, dx, dy, x, accumulate);
+    else
+        gather_maxima<T, 2>(g, dx, dy, x, accumulate);
+}
+FACS_CUDA_ROW(maxpool_bwd)
+
+/* --- averages */
+
+template <class T> struct average : keeps_nothing {
+    pixel_rows<T> y, x;
+    facs_pool g;
+
+    template <int V> __device__ void run(int, int64_t p, int c) const
+    {
+        const place at = place_of(p, g.oh, g.ow);
+        const span sy = window_y(g, at.y), sx = window_x(g, at.x);
+        const int64_t image = at.n * g.h * g.w;
+        float sum[V] = {};
+
+        for (int iy = sy.first; iy < sy.end; iy++)
+            for (int ix = sx.first; ix < sx.end; ix++) {
+                float v[V];
+                get<V>(v, x.at(image + (int64_t)iy * g.w + ix, c));
+#pragma unroll
+                for (int i = 0; i < V; i++) sum[i] += v[i];
+            }
+#pragma unroll
+        for (int i = 0; i < V; i++) sum[i] /= (float)(g.kh * g.kw);
+        put<V>(y.at(p, c), sum);
+    }
+};
+
+template <class T>
+void facs_cuda_rows<T>::avgpool_fwd(const facs_context *, const facs_pool *g,
+                                    const facs_tensor *y, const facs_tensor *x)
+{
+    const average<T> f = {{}, rows_of<T>(y), rows_of<T>(x), *g};
+    for_each_pixel("avgpool_fwd", f, y->n * g->oh * g->ow, g->c, all_by_eight(g->c, f.y, f.x));
+}
+FACS_CUDA_ROW(avgpool_fwd)
+
+template <class T> struct average_gradient : keeps_nothing {
+    pixel_rows<T> dx, dy;
+    facs_pool g;
+    int accumulate;
+
+    template <int V> __device__ void run(int, int64_t p, int c) const
+    {
+        const place at = place_of(p, g.h, g.w);
+        const span oys = windows_of_y(g, at.y), oxs = windows_of_x(g, at.x);
+        const int64_t image = at.n * g.oh * g.ow;
+        float sum[V] = {};
+
+        for (int oy = oys.first; oy < oys.end; oy++)
+            for (int ox = oxs.first; ox < oxs.end; ox++) {
+                float v[V];
+                get<V>(v, dy.at(image + (int64_t)oy * g.ow + ox, c));
+#pragma unroll
+                for (int i = 0; i < V; i++) sum[i] += v[i];
+            }
+#pragma unroll
+        for (int i = 0; i < V; i++) sum[i] /= (float)(g.kh * g.kw);
+        put<V>(dx.at(p, c), sum, accumulate);
+    }
+};
+
+template <class T>
+void facs_cuda_rows<T>::avgpool_bwd(const facs_context *, const facs_pool *g,
+                                    const facs_tensor *dx, const facs_tensor *dy,
+                                    int accumulate)
+{
+    const average_gradient<T> f = {{}, rows_of<T>(dx), rows_of<T>(dy), *g, accumulate};
+    for_each_pixel("avgpool_bwd", f, dx->n * g->h * g->w, g->c, all_by_eight(g->c, f.dx, f.dy));
+}
+FACS_CUDA_ROW(avgpool_bwd)
+
+/* --- over whole images; y and its gradient are of float */
+
+/* blockIdx.x is the image; rows of threads share its pixels. */
+template <int V, class T>
+__global__ static void average_images(pixel_rows<float> y, pixel_rows<T> x, int pixels,
+                                      int channels)
+{
+    __shared__ float rows[V][PIXEL_THREADS];
+    const int lanes = blockDim.x, thread = threadIdx.y * lanes + threadIdx.x;
+    const int first = (int)blockIdx.y * lanes * V, c = first + (int)threadIdx.x * V;
+    const int64_t image = (int64_t)blockIdx.x * pixels;
+    float sum[V] = {};
+
+    if (c < channels)
+        for (int p = threadIdx.y; p < pixels; p += blockDim.y) {
+            float v[V];
+            get<V>(v, x.at(image + p, c));
+#pragma unroll
+            for (int i = 0; i < V; i++) sum[i] += v[i];
+        }
+#pragma unroll
+    for (int i = 0; i < V; i++) rows[i][thread] = sum[i];
+    __syncthreads();
+    if (thread >= lanes * V || first + thread >= channels) return;
+    float total = 0;
+    for (unsigned row = 0; row < blockDim.y; row++)
+        total += rows[thread % V][row * lanes + thread / V];
+    *y.at(blockIdx.x, first + thread) = total / (float)pixels;
+}
+
+template <class T>
+void facs_cuda_rows<T>::globalpool_fwd(const facs_context *, const facs_tensor *y,
+                                       const facs_tensor *x)
+{
+    const pixel_rows<T> rows = rows_of<T>(x);
+    const int pixels = x->h * x->w, wide = all_by_eight(x->c, rows);
+    const pixel_layout l = pixel_layout_of(1, x->c, wide ? 8 : 1, 1, 1);
+    const dim3 grid((unsigned)x->n, l.grid.y);
+
+    if (x->n == 0) return;
+    if (wide)
+        average_images<8, T>
+            <<<grid, l.block, 0, cudaStreamPerThread>>>(rows_of<float>(y), rows, pixels, x->c);
+    else
+        average_images<1, T>
+            <<<grid, l.block, 0, cudaStreamPerThread>>>(rows_of<float>(y), rows, pixels, x->c);
+    facs_cuda_launched("globalpool_fwd");
+}
+FACS_CUDA_ROW(globalpool_fwd)
+
+template <class T> struct image_gradient : keeps_nothing {
+    pixel_rows<T> dx;
+    pixel_rows<float> dy;
+    int pixels, accumulate;
+
+    template <int V> __device__ void run(int, int64_t p, int c) const
+    {
+        int rest;
+        const int64_t n = divide(p, pixels, &rest);
+        float v[V];
+        get<V>(v, dy.at(n, c));
+#pragma unroll
+        for (int i = 0; i < V; i++) v[i] /= (float)pixels;
+        put<V>(dx.at(p, c), v, accumulate);
+    }
+};
+
+template <class T>
+void facs_cuda_rows<T>::globalpool_bwd(const facs_context *, const facs_tensor *dx,
+                                       const facs_tensor *dy, int accumulate)
+{
+    const image_gradient<T> f = {
+        {}, rows_of<T>(dx), rows_of<float>(dy), dx->h * dx->w, accumulate};
+    for_each_pixel("globalpool_bwd", f, facs_tensor_pixels(dx), dx->c,
+                   all_by_eight(dx->c, f.dx, f.dy));
+}
+FACS_CUDA_ROW(globalpool_bwd)

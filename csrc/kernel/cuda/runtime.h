@@ -1,0 +1,14 @@
+#ifndef FACS_KERNEL_CUDA_RUNTIME_H
+#define FACS_KERNEL_CUDA_RUNTIME_H
+
+extern "C" {
+#include "kernel/plugin.h"
+}
+
+extern const facs_device facs_cuda_device;
+
+/* Fills in what the device is, or reports why there is none; errors of this device are
+ * reported there from now on. */
+facs_status facs_cuda_describe(facs_plugin *plugin, facs_report *report);
+
+#endif

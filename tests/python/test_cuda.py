@@ -1,0 +1,594 @@
+"""device="cuda" against the CPU: the same numbers, caches, memory and copies.
+
+Everything that is not about a GPU's own numbers also runs on a pretended device, whose memory is
+apart and whose kernels are the reference's: there results are those of FACS_CPU=ref to the bit.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pretend import pretend_device
+
+import facsnet as fn
+from facsnet import _core, _device
+from facsnet.benchmark import training_step
+from facsnet.cli import main
+from facsnet.datasets import synthetic_faces
+
+LABELS = ("AU04", "AU25")
+NAMES = ["mobilenet_v1", "mobilenet_v2", "densenet121", "densenet201"]
+DEMO = Path(fn.__file__).parent / "models" / "mobilenet_v1_0.25_synthetic.safetensors"
+
+
+def missing() -> str:
+    """Why there is no GPU here, "" where there is one."""
+    try:
+        _core.device_facts(_device.plugin_of("cuda"))
+    except fn.DeviceError as problem:
+        return str(problem)
+    return ""
+
+
+@pytest.fixture(scope="session")
+def pretended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pretend_device(tmp_path_factory.mktemp("pretend"))
+
+
+MISSING = missing()
+PLACES = ["pretend"] if MISSING else ["pretend", "gpu"]
+
+
+def needs_gpu(test: Any) -> Any:
+    """The test, or None where there is no GPU: test_on_a_gpu tells of all that is left out then."""
+    return None if MISSING else test
+
+
+@pytest.mark.skipif(bool(MISSING), reason=f"nothing here has run on a GPU: {MISSING}")
+def test_on_a_gpu() -> None:
+    assert network().device == "cuda" and network(device="auto").instruction_set == "cuda"
+
+
+@pytest.fixture(params=PLACES)
+def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "pretend":
+        plugin = request.getfixturevalue("pretended")
+        monkeypatch.setattr(_device, "plugin_path", lambda: plugin)
+        monkeypatch.setenv("FACS_CPU", "ref")
+    return str(request.param)
+
+
+def network(device: str = "cuda", name: str = "mobilenet_v1", **options: Any) -> fn.Network:
+    """A small one."""
+    usual = {"labels": LABELS, "width": 0.25, "input_size": 32, "seed": 1, "threads": 2}
+    return fn.Network(name, device=device, **{**usual, **options})
+
+
+def pair(name: str = "mobilenet_v1", **options: Any) -> tuple[fn.Network, fn.Network]:
+    """The same on the CPU and on the device, with running statistics that fit the weights."""
+    cpu, cuda = network("cpu", name, **options), network("cuda", name, **options)
+    rng = np.random.default_rng(4)
+    side = cpu.input_size
+    for _ in range(8):
+        cpu.forward(rng.integers(0, 256, (4, side, side, 3), dtype=np.uint8), training=True)
+    cuda.set_parameters(cpu.parameters())
+    return cpu, cuda
+
+
+def pixels(n: int, side: int = 32, seed: int = 0) -> np.ndarray:
+    """Coloured squares: unlike noise, no two have the same features."""
+    rng = np.random.default_rng(seed)
+    squares = rng.integers(0, 256, (n, 4, 4, 3)).repeat(side // 4, 1).repeat(side // 4, 2)
+    return np.clip(squares + rng.normal(0, 12, squares.shape), 0, 255).astype(np.uint8)
+
+
+def targets(n: int, seed: int = 3) -> np.ndarray:
+    return (np.random.default_rng(seed).random((n, len(LABELS))) < 0.4).astype(np.float32)
+
+
+def same(where: str, got: np.ndarray, want: np.ndarray, part: float = 1e-4) -> None:
+    """To the bit on the pretended device, else to a part of the largest entry."""
+    assert got.shape == want.shape and got.dtype == want.dtype
+    if where == "pretend":
+        assert (got == want).all()
+    else:
+        assert np.abs(got - want).max() <= part * max(np.abs(want).max(), 1e-6)
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    u, v = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
+    return float(u @ v / math.sqrt(float(u @ u) * float(v @ v)))
+
+
+def same_gradients(where: str, cuda: fn.Network, cpu: fn.Network) -> None:
+    """All together to 1e-3, DenseNet's to 5e-2: a number within rounding of a corner falls to either side, by which
+    the CPU's own rungs differ as much there. A parameter to 1e-2 of its largest entry, or of what is small beside
+    the others'.
+    """
+    got, want = cuda.gradients(), cpu.gradients()
+    assert got.keys() == want.keys()
+    part = 5e-2 if cpu.config.name.startswith("densenet") else 1e-3
+    assert np.linalg.norm(flat(got) - flat(want)) <= part * np.linalg.norm(flat(want))
+    if where == "pretend":
+        assert all((got[key] == want[key]).all() for key in want)
+    small = 1e-2 * np.abs(flat(want)).max()
+    for key in want if part < 1e-2 else ():
+        assert np.abs(got[key] - want[key]).max() <= 1e-2 * max(np.abs(want[key]).max(), small)
+
+
+def flat(values: dict[str, np.ndarray]) -> np.ndarray:
+    return np.concatenate([value.ravel() for value in values.values()])
+
+
+def small_faces(count: int = 48) -> fn.Samples:
+    drawn = synthetic_faces(count, seed=3, subjects=8).select_labels(LABELS)
+    small = np.stack([fn.resize_image(image, 32, 32) for image in drawn.images])
+    return fn.Samples.from_arrays(small, drawn.labels, label_names=LABELS, subject=list(drawn.subjects))
+
+
+@pytest.fixture(scope="module")
+def faces() -> tuple[fn.Samples, fn.Samples]:
+    return small_faces().split_by_subject(test=0.3, seed=0)
+
+
+# --- numbers
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_inference(where: str, name: str) -> None:
+    cpu, cuda = pair(name)
+    assert (cpu.device, cuda.device) == ("cpu", "cuda")
+    x = pixels(5)
+    same(where, cuda.forward(x), cpu.forward(x))
+    same(where, cuda.features(x), cpu.features(x))
+    same(where, cuda.head(cpu.features(x)), cpu.head(cpu.features(x)))
+    same(where, cuda.predict(x), cpu.predict(x))
+    scaled = x.astype(np.float32) / 100 - 1
+    same(where, cuda.forward(scaled), cpu.forward(scaled))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_of_training(where: str, name: str) -> None:
+    """With dropout, which is drawn alike, and running statistics."""
+    cpu, cuda = pair(name, dropout=0.5)
+    x, d = pixels(6), np.random.default_rng(1).normal(size=(6, 2)).astype(np.float32)
+    logits = [net.forward(x, training=True, seed=2**40 + 7, step=5) for net in (cpu, cuda)]
+    same(where, logits[1], logits[0])
+    for net in (cpu, cuda):
+        net.backward(d)
+    same_gradients(where, cuda, cpu)
+    for key, value in cpu.parameters().items():
+        same(where, cuda.parameters()[key], value, 1e-4)
+    other = cuda.forward(x, training=True, seed=2**40 + 7, step=6)
+    assert np.abs(other - logits[1]).max() > 1e-3, "another step drops other features"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_of_inference(where: str, name: str) -> None:
+    cpu, cuda = pair(name)
+    x, d = pixels(3), np.ones((3, 2), np.float32)
+    for net in (cpu, cuda):
+        net.forward(x)
+        net.backward(d)
+    same_gradients(where, cuda, cpu)
+
+
+@needs_gpu
+@pytest.mark.parametrize("name", ["mobilenet_v1", "densenet121"])
+def test_full_size(name: str) -> None:
+    cpu, cuda = pair(name, width=1.0, input_size=224, threads=None)
+    x, d = pixels(4, 224), np.ones((4, 2), np.float32)
+    same("gpu", cuda.forward(x), cpu.forward(x))
+    for net in (cpu, cuda):
+        net.forward(x, training=True)
+        net.backward(d)
+    same_gradients("gpu", cuda, cpu)
+
+
+@needs_gpu
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16(name: str) -> None:
+    """As close to float32 as the CPU's bfloat16."""
+    exact, cuda = pair(name, input_size=64)
+    narrow = {device: network(device, name, input_size=64, dtype="bfloat16") for device in ("cpu", "cuda")}
+    for net in narrow.values():
+        net.set_parameters(exact.parameters())
+    x, d = pixels(8, 64), np.random.default_rng(1).normal(size=(8, 2)).astype(np.float32)
+    far = {device: 1 - cosine(net.forward(x), exact.forward(x)) for device, net in narrow.items()}
+    assert far["cuda"] <= max(1e-3, 2 * far["cpu"])
+    for net in (exact, *narrow.values()):
+        net.forward(x, training=True)
+        net.backward(d)
+    far = {device: 1 - cosine(flat(net.gradients()), flat(exact.gradients())) for device, net in narrow.items()}
+    assert far["cuda"] <= max(1e-2, 2 * far["cpu"])
+    assert cuda.dtype == "float32" and narrow["cuda"].dtype == "bfloat16"
+
+
+@needs_gpu
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", NAMES)
+def test_smoke(name: str, dtype: str) -> None:
+    """Little work through every kernel, for compute-sanitizer."""
+    net = network("cuda", name, dtype=dtype)
+    step = training_step(net, pixels(4), targets(4), rate=1e-3)
+    for _ in range(3):
+        step()
+    assert np.isfinite(net.forward(pixels(3))).all()
+
+
+# --- training
+
+
+@pytest.mark.parametrize("loss", fn.losses.NAMES)
+@pytest.mark.parametrize("optimiser", ["adam", "adamw", "sgd"])
+def test_steps(where: str, loss: str, optimiser: str) -> None:
+    """Three steps, the third of which replays what the second recorded. An epsilon keeps gradients of nothing small."""
+    kinds = {
+        "adam": fn.Optimiser("adam", epsilon=1e-3),
+        "adamw": fn.Optimiser("adamw", epsilon=1e-3, weight_decay=0.1, clip_norm=0.5),
+        "sgd": fn.Optimiser("sgd", clip_norm=0.5),
+    }
+    check_steps(where, loss=fn.losses.resolve(loss), optimiser=kinds[optimiser])
+
+
+@pytest.mark.parametrize("options", [{"statistics": "stored"}, {"unfreeze": "head"}, {"unfreeze": "block9"}])
+def test_steps_of_a_part(where: str, options: dict[str, Any]) -> None:
+    check_steps(where, optimiser=fn.Optimiser("adam", epsilon=1e-3), **options)
+
+
+def check_steps(where: str, **options: Any) -> None:
+    cpu, cuda = pair(dropout=0.5)
+    before = flat(cpu.parameters())
+    x, y = pixels(8), targets(8)
+    for net in (cpu, cuda):
+        step = training_step(net, x, y, rate=1e-2, **options)
+        for _ in range(3):
+            step()
+    moved, want = flat(cuda.parameters()) - before, flat(cpu.parameters()) - before
+    assert np.abs(want).max() > 0
+    if where == "pretend":
+        assert (moved == want).all()
+    assert np.linalg.norm(moved - want) <= 1e-2 * np.linalg.norm(want)
+
+
+def fitted(device: str, faces: tuple[fn.Samples, fn.Samples], **options: Any) -> tuple[fn.Network, fn.History]:
+    net = network(device, dropout=0.3, seed=5)
+    net.load_weights(DEMO)
+    stage = {"augmentation": fn.Augmentation(0.5), "epochs": 3, "rate": 1e-3, "unfreeze": "all", **options}
+    trainer = fn.Trainer(
+        net, stages=[fn.Stage("only", **stage)], batch_size=8, progress=False, monitor="loss", workers=1
+    )
+    return net, trainer.fit(*faces)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"unfreeze": "head"},
+        {"unfreeze": "block9", "cache": "boundary"},
+        {"unfreeze": "block9", "cache": "boundary", "cache_dtype": "float32", "augmentation": fn.Augmentation.none()},
+        {"unfreeze": "all"},
+        {"unfreeze": "all", "augmentation": fn.Augmentation.none()},
+        {"unfreeze": "all", "augmentation": fn.Augmentation(1.0), "optimiser": fn.Optimiser(average_decay=0.9)},
+        {"unfreeze": "all", "augmentation": fn.Augmentation.varied()},
+    ],
+    ids=["head", "boundary", "boundary float32", "flips", "plain", "average", "varied"],
+)
+def test_fit(where: str, faces: tuple[fn.Samples, fn.Samples], options: dict[str, Any]) -> None:
+    """Stages with caches, pixels that stay on the device, averages and flips: as on the CPU."""
+    (cpu, want), (cuda, got) = (fitted(device, faces, **options) for device in ("cpu", "cuda"))
+    assert want.best == got.best or where == "gpu"
+    for key in ("loss", "valid_loss"):
+        a, b = ([row[key] for row in history.rows] for history in (want, got))
+        assert a == b if where == "pretend" else a == pytest.approx(b, rel=2e-2)
+    same(where, flat(cuda.parameters()), flat(cpu.parameters()), 2e-2)
+
+
+def test_detector(where: str, faces: tuple[fn.Samples, fn.Samples], tmp_path: Path) -> None:
+    """The whole job, saved and read on the other device."""
+    train, test = faces
+    options = {"weights": "demo", "input_size": 32, "head_epochs": 1, "finetune_epochs": 1, "batch_size": 8}
+    found = {}
+    for device in ("cpu", "cuda"):
+        detector = fn.AUClassifier(**options, device=device, progress=False).fit(train)
+        detector.save(tmp_path / f"{device}.safetensors")
+        found[device] = detector.evaluate(test).scores
+    same(where, found["cuda"], found["cpu"], 2e-2)
+    other = fn.AUClassifier.load(tmp_path / "cuda.safetensors")
+    assert other.network.device == "cpu" and other.device == "cpu"
+    same(where, other.evaluate(test).scores, found["cuda"], 1e-3)
+    again = fn.AUClassifier.load(tmp_path / "cpu.safetensors", device="cuda")
+    assert again.network.device == "cuda" and again.device == "cuda"
+    same(where, again.evaluate(test).scores, found["cpu"], 1e-3)
+
+
+# --- parameters
+
+
+def test_parameters_are_as_of_the_call(where: str) -> None:
+    cpu, cuda = pair()
+    x, y = pixels(4), targets(4)
+    before = flat(cuda.parameters())
+    steps = [training_step(net, x, y, rate=1e-2, optimiser=fn.Optimiser("sgd")) for net in (cpu, cuda)]
+    for step in steps:
+        step()
+    after = flat(cuda.parameters())
+    assert (after != before).any()
+    same(where, after, flat(cpu.parameters()), 1e-3)
+    for net in (cpu, cuda):
+        net.parameters()["head.classifier.bias"][...] = 2
+        net.touch()
+    same(where, cuda.forward(x), cpu.forward(x))
+    for step in steps:
+        step()
+    same(where, flat(cuda.parameters()), flat(cpu.parameters()), 1e-3)
+
+
+def test_weights_come_and_go(where: str, tmp_path: Path) -> None:
+    cpu, cuda = pair()
+    training_step(cuda, pixels(4), targets(4), rate=1e-2)()
+    cuda.save_weights(tmp_path / "net.safetensors")
+    for device in ("cpu", "cuda", "auto"):
+        net = fn.load_weights(tmp_path / "net.safetensors", input_size=32, device=device)
+        assert net.device == ("cpu" if device == "cpu" else "cuda")
+        assert (flat(net.parameters()) == flat(cuda.parameters())).all()
+        same(where, net.forward(pixels(2)), cuda.forward(pixels(2)))
+    cuda.reset_head(seed=3)
+    cpu.load_weights(tmp_path / "net.safetensors")
+    cpu.reset_head(seed=3)
+    assert (flat(cpu.parameters()) == flat(cuda.parameters())).all()
+    cuda.load_weights(DEMO)
+    cpu.load_weights(DEMO)
+    same(where, cuda.features(pixels(2)), cpu.features(pixels(2)))
+
+
+def test_copies(where: str) -> None:
+    net = network()
+    training_step(net, pixels(4), targets(4), rate=1e-2)()
+    want = net.forward(pixels(3))
+    for other in (copy.copy(net), copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert other.device == "cuda"
+        same(where, other.forward(pixels(3)), want)
+    assert fn.Network.from_config(net.config).device == "cpu", "it is not part of a config"
+    assert fn.Network.from_config(net.config, device="auto").device == "cuda"
+    assert net.instruction_set == ("ref" if where == "pretend" else "cuda")
+
+
+# --- memory
+
+
+def test_arrays_on_the_device(where: str) -> None:
+    cpu, net = pair()
+    x, want = pixels(5), None
+    there = net.to_device(x)
+    assert (there.shape, there.dtype, there.nbytes, len(there)) == (x.shape, "uint8", x.nbytes, 5)
+    assert (there.numpy() == x).all() and cpu.to_device(x) is x
+    want = net.forward(x)
+    same(where, net.forward(there), want, 0)
+    same(where, net.features(net.to_device(x.astype(np.float32))), net.features(x.astype(np.float32)), 0)
+    gradients = []
+    for images in (x, there):
+        net.forward(images)
+        net.backward(np.ones((5, 2), np.float32))
+        gradients.append(flat(net.gradients()))
+    same(where, gradients[1], gradients[0], 0)
+    assert (net.to_device(there).numpy() == x).all()
+    bits = np.arange(6, dtype=np.uint16).reshape(2, 3)
+    assert net.to_device(bits).dtype == "bfloat16" and (net.to_device(bits).numpy() == bits).all()
+
+
+def test_arrays_that_do_not_fit(where: str) -> None:
+    cpu, net = pair()
+    there = net.to_device(pixels(2))
+    with pytest.raises(ValueError, match=r"x lies on a GPU, but the network's device is cpu"):
+        cpu.forward(there)
+    with pytest.raises(ValueError, match=r"x: shape is \(2, 16, 32, 3\), want \(any, 32, 32, 3\)"):
+        net.forward(net.to_device(pixels(2)[:, :16]))
+    with pytest.raises(TypeError, match=r"x: dtype is bfloat16, want uint8"):
+        net.forward(net.to_device(np.zeros((1, 32, 32, 3), np.uint16)))
+    with pytest.raises(TypeError, match=r"array: its dtype"):
+        net.to_device(np.zeros(3))
+    with pytest.raises(ValueError, match=r"array has 5 axes, want 1 to 4"):
+        net.to_device(np.zeros((1, 1, 1, 1, 1), np.uint8))
+
+
+class Interface:
+    """An array of another library over the same memory."""
+
+    def __init__(self, array: Any, **changes: Any) -> None:
+        self.__cuda_array_interface__ = {**array.__cuda_array_interface__, **changes}
+
+
+class Capsules:
+    def __init__(self, array: Any) -> None:
+        self.array = array
+        self.streams: list[object] = []
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (2, 0)
+
+    def __dlpack__(self, *, stream: object = None) -> object:
+        self.streams.append(stream)
+        return self.array.__dlpack__(stream=stream)
+
+
+def test_arrays_of_others(where: str) -> None:
+    net = network()
+    x = pixels(3)
+    there = net.to_device(x)
+    want = net.forward(x)
+    capsules = Capsules(there)
+    for other in (Interface(there), Interface(there, strides=(3072, 96, 3, 1)), Interface(there, stream=1), capsules):
+        same(where, net.forward(other), want, 0)
+        view = net.to_device(other)
+        assert view.__cuda_array_interface__["data"] == there.__cuda_array_interface__["data"]
+    assert set(capsules.streams) == {1}
+    view = net.to_device(Capsules(there))
+    del there, capsules, other
+    assert (view.numpy() == x).all(), "a view keeps the memory"
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"typestr": "<f8"}, "x: its dtype on the GPU"),
+        ({"strides": (1, 2, 3, 4)}, "x: on the GPU it must be C-contiguous"),
+        ({"shape": ()}, "x: on the GPU it must be C-contiguous, of 1 to 4 axes"),
+        ({"shape": (1, 1, 1, 1, 1)}, "x: on the GPU it must be C-contiguous, of 1 to 4 axes"),
+        ({"stream": 4711}, "x: its __cuda_array_interface__ names a stream"),
+        ({"data": None}, "x: its __cuda_array_interface__ is not whole"),
+        ({"typestr": None}, "x: its __cuda_array_interface__ is not whole"),
+    ],
+)
+def test_broken_arrays_of_others(where: str, changes: dict[str, Any], text: str) -> None:
+    net = network()
+    with pytest.raises((TypeError, ValueError), match=text):
+        net.forward(Interface(net.to_device(pixels(3)), **changes))
+
+
+def test_a_batch_too_large(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A MemoryError that says what was wanted and what is free; then life goes on."""
+    if where == "pretend":
+        net, n = network(), 64
+        net.forward(pixels(1))
+        monkeypatch.setenv("FACS_PRETEND_BYTES", str(net.plan_bytes(batch=n, training=True) // 2))
+    else:
+        net = network("cuda", "densenet121", input_size=224, width=1.0)
+        total = _core.device_facts(str(_device.plugin_path()))["memory_total"]
+        n = int(1.2 * total / (net.plan_bytes(batch=64, training=True) / 64))
+    side = net.input_size
+    x, want = np.zeros((n, side, side, 3), np.uint8), net.forward(pixels(2, side))
+    for _ in range(2):
+        with pytest.raises(MemoryError, match=r"cannot allocate .* free"):
+            net.forward(x, training=True)
+        same(where, net.forward(pixels(2, side)), want, 0)
+    net.forward(x[:2], training=True)
+
+
+@needs_gpu
+def test_plan_bytes_are_true() -> None:
+    """What a step takes of the GPU is what was said, parameters and Adam's numbers on top."""
+    net = network("cuda", "mobilenet_v2", width=1.0, input_size=224)
+    net.forward(pixels(2, 224))
+    before = _device.free_memory()
+    wanted = net.plan_bytes(batch=64, training=True)
+    step = training_step(net, pixels(64, 224), targets(64))
+    step()
+    taken = before - _device.free_memory()
+    assert wanted <= taken <= wanted + 8 * 4 * net.parameter_count() + (256 << 20)
+
+
+# --- threads
+
+
+def test_networks_in_threads(where: str) -> None:
+    """Two train side by side; each comes out as alone."""
+    x, y = pixels(8), targets(8)
+
+    def train(net: fn.Network) -> None:
+        step = training_step(net, x, y, rate=1e-2)
+        for _ in range(6):
+            step()
+
+    alone, *both = (network(seed=7) for _ in range(3))
+    train(alone)
+    threads = [threading.Thread(target=train, args=(net,)) for net in both]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for net in both:
+        same(where, flat(net.parameters()), flat(alone.parameters()), 0)
+
+
+def test_a_network_of_two_threads(where: str) -> None:
+    """A step in one thread is over when another thread looks."""
+    x, y = pixels(8), targets(8)
+    alone, shared = network(seed=7), network(seed=7)
+    steps = {net: training_step(net, x, y, rate=1e-2) for net in (alone, shared)}
+    for _ in range(4):
+        steps[alone]()
+        thread = threading.Thread(target=steps[shared])
+        thread.start()
+        thread.join()
+        same(where, shared.forward(x), alone.forward(x), 0)
+
+
+# --- other libraries
+
+
+@needs_gpu
+def test_torch() -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this PyTorch sees no GPU")
+    net = network()
+    x = pixels(4)
+    want, tensor = net.forward(x), torch.from_numpy(x).cuda()
+    assert (net.forward(tensor) == want).all()
+    assert net.to_device(tensor).__cuda_array_interface__["data"][0] == tensor.data_ptr()
+    # channels_last of PyTorch is NHWC
+    images = (torch.from_numpy(x).permute(0, 3, 1, 2).float() / 100 - 1).cuda().to(memory_format=torch.channels_last)
+    assert (net.forward(images.permute(0, 2, 3, 1)) == net.forward(x.astype(np.float32) / 100 - 1)).all()
+    with pytest.raises(ValueError, match="C-contiguous"):
+        net.forward(images.contiguous().permute(0, 2, 3, 1))
+    back = torch.from_dlpack(net.to_device(x))
+    assert back.is_cuda and (back.cpu().numpy() == x).all()
+    bits = torch.from_dlpack(net.to_device(np.array([0x3F80, 0xC000], np.uint16)))
+    assert bits.dtype == torch.bfloat16 and bits.tolist() == [1.0, -2.0]
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        late = torch.zeros_like(tensor)
+        for _ in range(50):
+            torch.matmul(torch.ones(2048, 2048, device="cuda"), torch.ones(2048, 2048, device="cuda"))
+        late += tensor
+        got = net.forward(late)
+    assert (got == want).all(), "what another stream still works on is waited for"
+
+
+@needs_gpu
+def test_cupy() -> None:
+    cupy = pytest.importorskip("cupy")
+    net = network()
+    x = pixels(4)
+    array = cupy.asarray(x)
+    assert (net.forward(array) == net.forward(x)).all()
+    there = net.to_device(array)
+    assert there.__cuda_array_interface__["data"][0] == array.data.ptr
+    assert (cupy.asnumpy(cupy.asarray(net.to_device(x))) == x).all()
+    assert (cupy.asnumpy(cupy.from_dlpack(net.to_device(x))) == x).all()
+
+
+# --- the rest
+
+
+def test_facts(where: str) -> None:
+    text = fn.about()["cuda"]
+    assert "GB free, driver of CUDA " in text
+    if where == "pretend":
+        assert text == "pretend, none, 1.1 of 1.1 GB free, driver of CUDA 13.0"
+
+
+def test_benchmark(where: str) -> None:
+    found = fn.benchmark(network("cpu"), batch=4, seconds=0.01, device="cuda")
+    assert {row["device"] for row in found.to_rows()} == {"cuda"} and len(found) == 3
+
+
+def test_commands(where: str, face_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, out = str(face_folder / "labels.csv"), tmp_path / "run"
+    options = ["--weights", "demo", "--input-size", "32", "--head-epochs", "1", "--finetune-epochs", "1"]
+    assert main(["train", table, "--out", str(out), "--batch-size", "16", *options, "--device", "cuda"]) == 0
+    model = str(out / "model.safetensors")
+    assert main(["evaluate", model, table, "--allow-training-subjects", "--device", "auto"]) == 0
+    assert main(["predict", model, str(face_folder / "000.png"), "--device", "cuda"]) == 0
+    capsys.readouterr()
+    small = ["--batch", "4", "--seconds", "0.01", "--width", "0.25", "--input-size", "32"]
+    assert main(["bench", *small, "--device", "cuda"]) == 0
+    assert fn.about()["cuda"].split(",")[0] in capsys.readouterr().out.splitlines()[0]
