@@ -61,8 +61,12 @@ static int try_batchnorm(const facs_plan *plan, const facs_node *node, const int
 static void emit(facs_plan *plan, const facs_node *node, int i)
 {
     facs_plan_node *p = &plan->nodes[plan->count];
-    *p = (facs_plan_node){
-        .node = *node, .mode = mode_of(plan, i), .source = i, .replay_step = -1};
+    *p = (facs_plan_node){.node = *node,
+                          .mode = mode_of(plan, i),
+                          .source = i,
+                          .replay_step = -1,
+                          .chain = -1,
+                          .step = plan->count};
     if (i == plan->options.first) {
         p->node.op = FACS_OP_INPUT;
         for (int slot = 0; slot < FACS_MAX_PARAMETERS; slot++) p->node.parameter[slot] = -1;
@@ -156,5 +160,7 @@ facs_status facs_plan_lower(facs_plan *plan, const facs_graph *graph)
         return facs_fail(FACS_E_ARG, "plan: %s does not depend on %s alone",
                          graph->nodes[o->last].name, graph->nodes[o->first].name);
     mark_narrow(plan, graph);
-    return check_narrow(plan);
+    FACS_TRY(check_narrow(plan));
+    facs_plan_fuse(plan);
+    return FACS_OK;
 }

@@ -107,7 +107,7 @@ static facs_status assign_views(facs_plan *plan)
         facs_plan_node *p = &plan->nodes[i];
         const int c = p->node.shape.c;
         const int wants_gradient = p->needs_gradient && p->node.op != FACS_OP_LOSS;
-        if (p->applied) continue;
+        if (p->applied || facs_plan_is_inner(plan, i)) continue;
         if (p->value.buffer < 0) p->value = (facs_view){new_buffer(plan, i, c), 0, c};
         if (p->gradient.buffer < 0 && wants_gradient)
             p->gradient = (facs_view){new_buffer(plan, i, p->value.stride), p->value.channel,
@@ -140,15 +140,16 @@ static void find_counted(facs_plan *plan)
     }
 }
 
-static int wrote_its_value(const facs_plan_node *p)
+static int wrote_its_value(const facs_plan *plan, int i)
 {
-    return !p->applied && p->node.op != FACS_OP_CONCAT;
+    const facs_plan_node *p = &plan->nodes[i];
+    return !p->applied && !facs_plan_is_inner(plan, i) && p->node.op != FACS_OP_CONCAT;
 }
 
 int facs_plan_is_counted(const facs_plan *plan, int i)
 {
     const facs_plan_node *p = &plan->nodes[i];
-    return plan->buffers[p->value.buffer].counted && wrote_its_value(p);
+    return wrote_its_value(plan, i) && plan->buffers[p->value.buffer].counted;
 }
 
 int facs_plan_op_counts(const facs_plan *plan, int i)
@@ -160,7 +161,8 @@ int facs_plan_op_counts(const facs_plan *plan, int i)
 int facs_plan_is_corrected(const facs_plan *plan, int i)
 {
     const facs_plan_node *p = &plan->nodes[i];
-    return plan->buffers[p->value.buffer].corrected && wrote_its_value(p) && p->needs_gradient;
+    return wrote_its_value(plan, i) && plan->buffers[p->value.buffer].corrected &&
+           p->needs_gradient;
 }
 
 static int same_shape(facs_shape a, facs_shape b)
@@ -231,7 +233,7 @@ static void trace_values(facs_plan *plan)
         const int backward = facs_plan_backward_step(plan, i);
         use(plan, p->value, is_input(p) ? 0 : i);
         for (int j = 0; j < row_of(p)->inputs; j++) {
-            use(plan, plan->nodes[p->node.input[j]].value, i);
+            use(plan, plan->nodes[p->node.input[j]].value, p->step);
             if (reads & FACS_READS_X ||
                 (plan->nodes[p->node.input[j]].applied && p->needs_gradient))
                 use_backward(plan, p->node.input[j], backward);

@@ -162,6 +162,9 @@ typedef struct facs_op_row {
 
 const facs_op_row *facs_op_get(facs_op_kind kind);
 
+/* What a kernel of several convolutions needs of one of them, whose call this is. */
+facs_layer facs_conv_layer(const facs_call *call);
+
 /* Value and gradient of a loss; the kernels' rows, chosen by kind. */
 void facs_loss_run(const facs_kernels *kernels, facs_loss_kind kind,
                    const facs_context *context, facs_real *loss, facs_real *dlogits,

@@ -319,6 +319,13 @@ static size_t bwd_scratch(const facs_conv *g, int64_t n, int threads)
     return (size_t)most * sizeof(float);
 }
 
+/* The rows below read weights that are packed otherwise. */
+static int suits(const facs_separable *s)
+{
+    (void)s;
+    return 0;
+}
+
 const facs_kernels facs_kernels_blas = {
     .name = "blas",
     .number = sizeof(float),
@@ -331,6 +338,7 @@ const facs_kernels facs_kernels_blas = {
     .conv_fwd = fwd,
     .conv_bwd_x = bwd_x,
     .conv_bwd_w = bwd_w,
+    .separable_suits = suits,
 };
 
 #endif
