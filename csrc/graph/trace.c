@@ -37,7 +37,8 @@ static int readers_take_norm(const facs_plan *plan, int i)
         const facs_plan_node *p = &plan->nodes[k];
         const facs_op *op = row_of(p)->op;
         for (int j = 0; j < row_of(p)->inputs; j++)
-            if (p->node.input[j] == i && (!op->takes_norm || !op->takes_norm(&p->node)))
+            if (p->node.input[j] == i &&
+                (!op->takes_norm || !op->takes_norm(&p->node, p->mode)))
                 return 0;
     }
     return 1;

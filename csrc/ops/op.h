@@ -145,8 +145,8 @@ typedef struct facs_op {
     void (*forward)(const facs_call *call);
     /* What readers of a BatchNorm apply to its input themselves; NULL: they cannot. */
     facs_norm (*norm)(const facs_call *call);
-    /* Whether the node can read such a BatchNorm; NULL: no. */
-    int (*takes_norm)(const facs_node *node);
+    /* Whether the node can read such a BatchNorm, and go backward through it; NULL: no. */
+    int (*takes_norm)(const facs_node *node, facs_mode mode);
     /* Computes y again from x and state, without side effects; NULL: y must be kept. */
     void (*replay)(const facs_call *call);
     void (*backward)(const facs_call *call);

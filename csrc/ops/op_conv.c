@@ -158,8 +158,9 @@ facs_layer facs_conv_layer(const facs_call *call)
                         .clamp = call->node->clamp};
 }
 
-static int takes_norm(const facs_node *node)
+static int takes_norm(const facs_node *node, facs_mode mode)
 {
+    (void)mode;
     return family_of(&node->u.conv.geometry) != GROUPED;
 }
 
