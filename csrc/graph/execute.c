@@ -328,12 +328,14 @@ static void infer_chunk(void *context, int64_t chunk, int worker)
 void facs_plan_infer(facs_plan *plan, const facs_source *source, int64_t n, facs_real *output)
 {
     const facs_plan_options *o = &plan->options;
+    /* Few images go to all lanes. */
+    const int64_t share = n > o->lanes ? (n + o->lanes - 1) / o->lanes : 1;
     inference all = {.run = {plan, 0, 1, 0},
                      .source = source,
                      .total = n,
-                     .per_chunk = o->batch,
+                     .per_chunk = share < o->batch ? share : o->batch,
                      .output = output};
-    const int64_t chunks = (n + o->batch - 1) / o->batch;
+    const int64_t chunks = (n + all.per_chunk - 1) / all.per_chunk;
 
     /* Too few chunks to fill the lanes: thread inside the kernels instead. */
     if (chunks < o->lanes) {
