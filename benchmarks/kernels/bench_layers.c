@@ -4,9 +4,9 @@
  *   make bench-kernels, then
  *   build/ctest/plain/bench_layers [network [infer|train [batch [threads [dtype [rung]]]]]]
  *
- * `infer` runs in lanes' chunks of two images on one thread, as inference does. A rung that is
- * the path of a device's plugin runs there, whole batches at once; each layer is then waited
- * for, which costs some 10 us. */
+ * `infer` runs in lanes' chunks of two images on one thread, as inference does, and then gives
+ * the speed of `batch` images on `threads` lanes. A rung that is the path of a device's plugin
+ * runs there, whole batches at once; each layer is then waited for, which costs some 10 us. */
 
 #include "core/clock.h"
 #include "core/memory.h"
@@ -35,54 +35,103 @@ static void stop(const char *what)
     exit(1);
 }
 
+/* Whether node i does the work of others, too. */
+static int ends_chain(const facs_plan *plan, int i)
+{
+    return i > 0 && facs_plan_step_of(plan, i - 1) == i;
+}
+
 /* The kind of a convolution tells its kernel. */
-static const char *kind_of(const facs_node *node)
+static const char *kind_of(const facs_plan *plan, int i)
 {
     static char text[32];
+    const facs_node *node = facs_plan_node_at(plan, i);
     const facs_conv *g = &node->u.conv.geometry;
+    if (ends_chain(plan, i)) return "separable";
     if (node->op != FACS_OP_CONV) return facs_op_get(node->op)->name;
     snprintf(text, sizeof text, "%s %dx%d", g->groups > 1 ? "depthwise" : "conv", g->kh, g->kw);
     return text;
 }
 
-static void add_kind(kind_sum *kinds, const facs_node *node, double forward, double backward)
+/* GFLOP of an image in the step of node i. */
+static double work_of(const facs_plan *plan, int i)
 {
-    const char *name = kind_of(node);
+    double sum = 0;
+    for (int j = 0; j <= i; j++) {
+        const facs_node *node = facs_plan_node_at(plan, j);
+        const facs_op *op = facs_op_get(node->op)->op;
+        if (facs_plan_step_of(plan, j) == i && op->macs) sum += 2e-9 * (double)op->macs(node);
+    }
+    return sum;
+}
+
+static void add_kind(kind_sum *kinds, const char *name, double work, double forward,
+                     double backward)
+{
     kind_sum *k = kinds;
     while (k->name[0] && strcmp(k->name, name)) k++;
     snprintf(k->name, sizeof k->name, "%s", name);
     k->forward += forward;
     k->backward += backward;
-    if (facs_op_get(node->op)->op->macs)
-        k->flops += 2e-9 * (double)facs_op_get(node->op)->op->macs(node);
+    k->flops += work;
 }
 
 static void report(const facs_plan *plan, const double *seconds, int64_t images)
 {
     const int count = facs_plan_count(plan);
     kind_sum kinds[KINDS] = {0};
-    double forward = 0, backward = 0;
+    double forward = 0, backward = 0, all = 0;
 
     for (int i = 0; i < count; i++) {
         const facs_node *node = facs_plan_node_at(plan, i);
         const facs_shape s = node->shape;
         const double f = seconds[i] / (double)images, b = seconds[count + i] / (double)images;
-        const double work = facs_op_get(node->op)->op->macs
-                                ? 2e-9 * (double)facs_op_get(node->op)->op->macs(node)
-                                : 0;
+        const double work = work_of(plan, i);
+        if (facs_plan_step_of(plan, i) != i) continue;
         printf("%-44s %-14s %3d x %3d x %4d %9.4f %9.4f ms %7.0f %7.0f GFLOP/s\n", node->name,
-               kind_of(node), s.h, s.w, s.c, 1e3 * f, 1e3 * b, f > 0 ? work / f : 0,
+               kind_of(plan, i), s.h, s.w, s.c, 1e3 * f, 1e3 * b, f > 0 ? work / f : 0,
                b > 0 ? 2 * work / b : 0);
-        add_kind(kinds, node, f, b);
-        forward += f, backward += b;
+        add_kind(kinds, kind_of(plan, i), work, f, b);
+        forward += f, backward += b, all += work;
     }
     printf("\n");
     for (const kind_sum *k = kinds; k->name[0]; k++)
         printf("%-20s %9.3f %9.3f ms %7.0f %7.0f GFLOP/s\n", k->name, 1e3 * k->forward,
                1e3 * k->backward, k->flops / k->forward,
                k->backward > 0 ? 2 * k->flops / k->backward : 0);
-    printf("%-20s %9.3f %9.3f ms, %.1f img/s\n", "all", 1e3 * forward, 1e3 * backward,
-           1 / (forward + backward));
+    printf("%-20s %9.3f %9.3f ms %7.0f GFLOP/s, %.1f img/s\n", "all", 1e3 * forward,
+           1e3 * backward, all / forward, 1 / (forward + backward));
+}
+
+/* Images per second of whole batches in lanes, the median of the rounds. */
+static void run_lanes(const setting *o, facs_plan_options options, const facs_graph *graph,
+                      const facs_kernels *kernels, facs_real *parameters)
+{
+    const int64_t count = o->batch * 224 * 224 * 3;
+    facs_real *numbers = calloc((size_t)count, sizeof *numbers);
+    facs_real *output = calloc((size_t)o->batch * 16, sizeof *output);
+    const facs_source source = {.numbers = numbers};
+    double seconds[2 * ROUNDS + 1];
+    facs_plan *plan;
+
+    options.threads = options.lanes = o->threads;
+    if (facs_plan_create(&plan, graph, kernels, &options)) stop("plan");
+    facs_plan_bind(plan, parameters, NULL);
+    facs_plan_prepare(plan);
+    for (int64_t i = 0; i < count; i++) numbers[i] = (facs_real)(i * 7919 % 2001) / 1000 - 1;
+    for (int round = 0; round <= 2 * ROUNDS; round++) {
+        const double start = facs_clock_seconds();
+        facs_plan_infer(plan, &source, o->batch, output);
+        const double passed = facs_clock_seconds() - start;
+        int at = round;
+        for (; at > 0 && seconds[at - 1] > passed; at--) seconds[at] = seconds[at - 1];
+        seconds[at] = passed;
+    }
+    printf("%lld images on %d threads: %.1f img/s, %.1f at best\n", (long long)o->batch,
+           o->threads, (double)o->batch / seconds[ROUNDS], (double)o->batch / seconds[0]);
+    facs_plan_free(plan);
+    free(numbers);
+    free(output);
 }
 
 /* Kernels of a rung or of a plugin; the device is NULL for the CPU. */
@@ -149,6 +198,8 @@ static void run(const setting *o)
            o->training ? "training" : "inference", (long long)n, plan_options.threads,
            o->narrow ? narrow.name : kernels.name);
     report(plan, seconds, n * rounds);
+    if (!o->training && !device)
+        run_lanes(o, plan_options, &t.graph, &kernels, network->parameters);
     facs_plan_free(plan);
     facs_free(t.graph.nodes);
     facs_network_free(network);

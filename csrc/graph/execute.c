@@ -38,10 +38,10 @@ static facs_tensor tensor_of(const run *r, const facs_plan_node *p, facs_view vi
 
 static facs_statistics statistics_of(const facs_plan *plan, facs_view view)
 {
+    if (view.buffer < 0 || !plan->buffers[view.buffer].counted) return (facs_statistics){0};
     const facs_buffer *b = &plan->buffers[view.buffer];
     facs_real *taken = (facs_real *)(plan->arena + b->statistics) + view.channel;
     facs_real *due = (facs_real *)(plan->arena + b->corrections) + view.channel;
-    if (!b->counted) return (facs_statistics){0};
     return (facs_statistics){.mean = taken,
                              .variance = taken + b->stride,
                              .slope = b->corrected ? due : NULL,
@@ -169,15 +169,43 @@ void facs_plan_prepare_trained(facs_plan *plan)
     run_on_device(&r, FACS_PLAN_PREPARE_TRAINED, prepare_trained);
 }
 
+static facs_layer layer_of(const run *r, int i)
+{
+    const facs_call call = call_of(r, i);
+    return facs_conv_layer(&call);
+}
+
+/* The convolutions that node i ends, as one kernel. */
+static void forward_chain(const run *r, int i)
+{
+    const facs_plan *plan = r->plan;
+    const facs_chain c = facs_plan_chain(plan, i);
+    const facs_call end = call_of(r, i);
+    const facs_call begin = call_of(r, c.expand >= 0 ? c.expand : c.depthwise);
+    facs_separable s = {.depthwise = layer_of(r, c.depthwise),
+                        .project = layer_of(r, c.project)};
+    facs_tensor residual;
+
+    if (c.expand >= 0) s.expand = layer_of(r, c.expand);
+    if (c.residual >= 0)
+        residual = tensor_of(r, &plan->nodes[c.residual], plan->nodes[c.residual].value);
+    end.kernels->separable_fwd(&end.context, &s, &end.y, &begin.x[0],
+                               c.residual >= 0 ? &residual : NULL);
+}
+
 static void forward(void *context)
 {
     const run *r = context;
     double time = lap(r, -1, 0);
     for (int i = 0; i < r->plan->count; i++) {
+        if (facs_plan_is_inner(r->plan, i)) continue;
         facs_call call = call_of(r, i);
         const facs_statistics counted = call.statistics;
         if (!facs_plan_op_counts(r->plan, i)) call.statistics.mean = NULL;
-        facs_op_get(call.node->op)->op->forward(&call);
+        if (r->plan->nodes[i].chain >= 0)
+            forward_chain(r, i);
+        else
+            facs_op_get(call.node->op)->op->forward(&call);
         if (counted.mean && !call.statistics.mean)
             facs_plan_kernels(r->plan, i)
                 ->batchnorm_stats(&call.context, counted.mean, counted.variance, &call.y);
@@ -386,12 +414,14 @@ static void infer_chunk(void *context, int64_t chunk, int worker)
 void facs_plan_infer(facs_plan *plan, const facs_source *source, int64_t n, facs_real *output)
 {
     const facs_plan_options *o = &plan->options;
+    /* Few images go to all lanes. */
+    const int64_t share = n > o->lanes ? (n + o->lanes - 1) / o->lanes : 1;
     inference all = {.run = {plan, 0, 1, 0},
                      .source = source,
                      .total = n,
-                     .per_chunk = o->batch,
+                     .per_chunk = share < o->batch ? share : o->batch,
                      .output = output};
-    const int64_t chunks = (n + o->batch - 1) / o->batch;
+    const int64_t chunks = (n + all.per_chunk - 1) / all.per_chunk;
 
     /* Too few chunks to fill the lanes: thread inside the kernels instead. */
     if (chunks < o->lanes) {

@@ -5,6 +5,12 @@
  * with stored statistics into the convolution before it, and let a convolution or a
  * BatchNorm do the activation behind it. */
 
+static int is_pointwise(const facs_conv *g)
+{
+    return g->groups == 1 && g->kh == 1 && g->kw == 1 && g->stride == 1 && g->pad_top == 0 &&
+           g->pad_left == 0;
+}
+
 /* Marks in `where` what the last node depends on, down to the first; counts readers. */
 static void mark(const facs_plan *plan, const facs_graph *graph, int *readers)
 {
@@ -61,8 +67,12 @@ static int try_batchnorm(const facs_plan *plan, const facs_node *node, const int
 static void emit(facs_plan *plan, const facs_node *node, int i)
 {
     facs_plan_node *p = &plan->nodes[plan->count];
-    *p = (facs_plan_node){
-        .node = *node, .mode = mode_of(plan, i), .source = i, .replay_step = -1};
+    *p = (facs_plan_node){.node = *node,
+                          .mode = mode_of(plan, i),
+                          .source = i,
+                          .replay_step = -1,
+                          .chain = -1,
+                          .step = plan->count};
     if (i == plan->options.first) {
         p->node.op = FACS_OP_INPUT;
         for (int slot = 0; slot < FACS_MAX_PARAMETERS; slot++) p->node.parameter[slot] = -1;
@@ -74,10 +84,37 @@ static void emit(facs_plan *plan, const facs_node *node, int i)
     plan->where[i] = plan->count++;
 }
 
+/* An average over whole windows of what a 1x1 convolution gives is that convolution of the
+ * average, which has fewer pixels: they change places. */
+static int try_pool(facs_plan *plan, const facs_node *node, int i, const int *readers)
+{
+    facs_plan_node *before = neighbour(plan, node, readers);
+    const facs_pool *pool = &node->u.pool;
+    const int whole = pool->pad_top == 0 && pool->pad_left == 0;
+
+    if (!before || before != &plan->nodes[plan->count - 1] || !whole ||
+        before->node.op != FACS_OP_CONV || before->mode != FACS_MODE_INFER ||
+        !is_pointwise(&before->node.u.conv.geometry) || !facs_clamp_is_none(before->node.clamp))
+        return 0;
+    facs_node conv = before->node;
+    facs_conv *g = &conv.u.conv.geometry;
+    before->node = *node;
+    before->node.input[0] = conv.input[0];
+    before->node.u.pool.c = before->node.shape.c = g->ci;
+    g->h = g->oh = pool->oh, g->w = g->ow = pool->ow;
+    conv.shape.h = pool->oh, conv.shape.w = pool->ow;
+    conv.input[0] = node->input[0];
+    plan->where[node->input[0]] = plan->count - 1; /* for emit */
+    emit(plan, &conv, i);
+    plan->where[node->input[0]] = -1;
+    return 1;
+}
+
 static void lower_node(facs_plan *plan, const facs_node *node, int i, const int *readers)
 {
     const int fixed = mode_of(plan, i) == FACS_MODE_INFER;
     int fused = 0;
+    if (fixed && node->op == FACS_OP_AVGPOOL && try_pool(plan, node, i, readers)) return;
     if (i != plan->options.first && node->op == FACS_OP_ACTIVATION)
         fused = try_activation(plan, node, readers);
     else if (i != plan->options.first && node->op == FACS_OP_BATCHNORM && fixed)
@@ -156,5 +193,7 @@ facs_status facs_plan_lower(facs_plan *plan, const facs_graph *graph)
         return facs_fail(FACS_E_ARG, "plan: %s does not depend on %s alone",
                          graph->nodes[o->last].name, graph->nodes[o->first].name);
     mark_narrow(plan, graph);
-    return check_narrow(plan);
+    FACS_TRY(check_narrow(plan));
+    facs_plan_fuse(plan);
+    return FACS_OK;
 }

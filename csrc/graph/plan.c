@@ -44,12 +44,15 @@ static facs_demand demand_of(facs_plan *plan, int threads)
         facs_plan_node *p = &plan->nodes[i];
         const facs_op *op = facs_op_get(p->node.op)->op;
         all.scratch = larger(all.scratch, statistics_scratch(plan, i, threads));
+        if (p->chain >= 0)
+            all.scratch = larger(all.scratch, facs_plan_chain_scratch(plan, i, threads));
         if (!op->demand) continue;
         const facs_demand wanted = op->demand(facs_plan_op_kernels(plan, i), &p->node, p->mode,
                                               plan->options.batch, threads);
         p->state = all.state;
         all.state += facs_align(wanted.state);
-        all.scratch = larger(all.scratch, wanted.scratch);
+        if (!facs_plan_is_inner(plan, i) && p->chain < 0)
+            all.scratch = larger(all.scratch, wanted.scratch);
     }
     place_statistics(plan, &all.state);
     return all;
@@ -210,6 +213,11 @@ int facs_plan_count(const facs_plan *plan)
 const facs_node *facs_plan_node_at(const facs_plan *plan, int i)
 {
     return &plan->nodes[i].node;
+}
+
+int facs_plan_step_of(const facs_plan *plan, int i)
+{
+    return plan->nodes[i].step;
 }
 
 void facs_plan_profile(facs_plan *plan, double *seconds)

@@ -88,6 +88,9 @@ size_t facs_plan_bytes(const facs_plan *plan);
 int facs_plan_count(const facs_plan *plan);
 const facs_node *facs_plan_node_at(const facs_plan *plan, int i);
 
+/* The node that computes node i: itself, or a later one that does so in passing. */
+int facs_plan_step_of(const facs_plan *plan, int i);
+
 /* From here on forward and backward add the seconds of node i to seconds[i] and to
  * seconds[count + i]; what is computed again for backward counts there. Borrowed; NULL ends
  * it. Not for inference in several lanes. */

@@ -30,6 +30,8 @@ typedef struct facs_plan_node {
     int needs_gradient;
     int narrow;  /* its value is of bfloat16 */
     int applied; /* a BatchNorm that its readers apply: its views are those of its input */
+    int chain;   /* the depthwise convolution of a facs_separable that this node ends, or -1 */
+    int step;    /* the node that computes this one: itself, or the end of its chain */
     facs_view value, replayed, gradient;
     int replay_step; /* backward step before which the value is replayed, or -1 */
     int accumulate[FACS_MAX_INPUTS];
@@ -82,6 +84,24 @@ const facs_kernels *facs_plan_op_kernels(const facs_plan *plan, int i);
 
 /* Fills nodes, count and where: range, fusion, modes, which are narrow. */
 facs_status facs_plan_lower(facs_plan *plan, const facs_graph *graph);
+
+/* Fills chain and step: convolutions of inference that one kernel does with less memory. */
+void facs_plan_fuse(facs_plan *plan);
+
+/* The parts of a chain that ends with node i. */
+typedef struct facs_chain {
+    int expand, depthwise, project; /* expand -1: none */
+    int residual;                   /* what is added; -1: nothing */
+} facs_chain;
+
+facs_chain facs_plan_chain(const facs_plan *plan, int i);
+size_t facs_plan_chain_scratch(const facs_plan *plan, int i, int threads);
+
+/* Whether the value of node i is nowhere, since the end of its chain is. */
+static inline int facs_plan_is_inner(const facs_plan *plan, int i)
+{
+    return plan->nodes[i].step != i;
+}
 
 /* Whether node i takes the batch statistics of its own value, or has the gradient of it
  * corrected: it wrote what lies in a buffer that a BatchNorm counts. */

@@ -37,7 +37,8 @@ static int readers_take_norm(const facs_plan *plan, int i)
         const facs_plan_node *p = &plan->nodes[k];
         const facs_op *op = row_of(p)->op;
         for (int j = 0; j < row_of(p)->inputs; j++)
-            if (p->node.input[j] == i && (!op->takes_norm || !op->takes_norm(&p->node)))
+            if (p->node.input[j] == i &&
+                (!op->takes_norm || !op->takes_norm(&p->node, p->mode)))
                 return 0;
     }
     return 1;
@@ -114,7 +115,7 @@ static facs_status assign_views(facs_plan *plan)
     for (int i = plan->count - 1; i >= 0; i--) {
         facs_plan_node *p = &plan->nodes[i];
         const int wants_gradient = p->needs_gradient && p->node.op != FACS_OP_LOSS;
-        if (p->applied) continue;
+        if (p->applied || facs_plan_is_inner(plan, i)) continue;
         if (p->value.buffer < 0) {
             const int stride = whole_stride(plan, i);
             p->value = (facs_view){new_buffer(plan, i, stride), 0, stride};
@@ -150,15 +151,16 @@ static void find_counted(facs_plan *plan)
     }
 }
 
-static int wrote_its_value(const facs_plan_node *p)
+static int wrote_its_value(const facs_plan *plan, int i)
 {
-    return !p->applied && p->node.op != FACS_OP_CONCAT;
+    const facs_plan_node *p = &plan->nodes[i];
+    return !p->applied && !facs_plan_is_inner(plan, i) && p->node.op != FACS_OP_CONCAT;
 }
 
 int facs_plan_is_counted(const facs_plan *plan, int i)
 {
     const facs_plan_node *p = &plan->nodes[i];
-    return plan->buffers[p->value.buffer].counted && wrote_its_value(p);
+    return wrote_its_value(plan, i) && plan->buffers[p->value.buffer].counted;
 }
 
 int facs_plan_op_counts(const facs_plan *plan, int i)
@@ -170,7 +172,8 @@ int facs_plan_op_counts(const facs_plan *plan, int i)
 int facs_plan_is_corrected(const facs_plan *plan, int i)
 {
     const facs_plan_node *p = &plan->nodes[i];
-    return plan->buffers[p->value.buffer].corrected && wrote_its_value(p) && p->needs_gradient;
+    return wrote_its_value(plan, i) && plan->buffers[p->value.buffer].corrected &&
+           p->needs_gradient;
 }
 
 static int same_shape(facs_shape a, facs_shape b)
@@ -241,7 +244,7 @@ static void trace_values(facs_plan *plan)
         const int backward = facs_plan_backward_step(plan, i);
         use(plan, p->value, is_input(p) ? 0 : i);
         for (int j = 0; j < row_of(p)->inputs; j++) {
-            use(plan, plan->nodes[p->node.input[j]].value, i);
+            use(plan, plan->nodes[p->node.input[j]].value, p->step);
             if (reads & FACS_READS_X ||
                 (plan->nodes[p->node.input[j]].applied && p->needs_gradient))
                 use_backward(plan, p->node.input[j], backward);

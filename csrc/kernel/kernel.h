@@ -56,6 +56,19 @@ typedef struct facs_correction {
     const facs_real *slope, *offset;
 } facs_correction;
 
+/* A convolution that is ready to run: its packed weights and what follows it. */
+typedef struct facs_layer {
+    const facs_conv *g; /* NULL: there is none */
+    const facs_real *packed, *bias;
+    facs_clamp clamp;
+} facs_layer;
+
+/* A depthwise convolution with the 1x1 behind it and the dense one before it, if any, of which
+ * only the last result is written. */
+typedef struct facs_separable {
+    facs_layer expand, depthwise, project;
+} facs_separable;
+
 /* Mean and variance of what a kernel writes, per channel. */
 typedef struct facs_moments {
     facs_real *mean, *variance;

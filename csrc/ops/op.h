@@ -148,8 +148,8 @@ typedef struct facs_op {
     void (*forward)(const facs_call *call);
     /* What readers of a BatchNorm apply to its input themselves; NULL: they cannot. */
     facs_norm (*norm)(const facs_call *call);
-    /* Whether the node can read such a BatchNorm; NULL: no. */
-    int (*takes_norm)(const facs_node *node);
+    /* Whether the node can read such a BatchNorm, and go backward through it; NULL: no. */
+    int (*takes_norm)(const facs_node *node, facs_mode mode);
     /* Computes y again from x and state, without side effects; NULL: y must be kept. */
     void (*replay)(const facs_call *call);
     void (*backward)(const facs_call *call);
@@ -164,6 +164,9 @@ typedef struct facs_op_row {
 } facs_op_row;
 
 const facs_op_row *facs_op_get(facs_op_kind kind);
+
+/* What a kernel of several convolutions needs of one of them, whose call this is. */
+facs_layer facs_conv_layer(const facs_call *call);
 
 /* Value and gradient of a loss; the kernels' rows, chosen by kind. */
 void facs_loss_run(const facs_kernels *kernels, facs_loss_kind kind,

@@ -149,8 +149,18 @@ static void prepare(const facs_call *call)
     }
 }
 
-static int takes_norm(const facs_node *node)
+facs_layer facs_conv_layer(const facs_call *call)
 {
+    const state s = divide_state(call->kernels, call->node, call->mode, call->state);
+    return (facs_layer){.g = &call->node->u.conv.geometry,
+                        .packed = s.packed,
+                        .bias = s.shift ? s.shift : call->parameter[FACS_SLOT_BIAS],
+                        .clamp = call->node->clamp};
+}
+
+static int takes_norm(const facs_node *node, facs_mode mode)
+{
+    (void)mode;
     return family_of(&node->u.conv.geometry) != GROUPED;
 }
 
@@ -158,24 +168,22 @@ static void forward(const facs_call *call)
 {
     const facs_kernels *k = call->kernels;
     const facs_conv *g = &call->node->u.conv.geometry;
-    const state s = divide_state(k, call->node, call->mode, call->state);
-    const facs_real *bias = s.shift ? s.shift : call->parameter[FACS_SLOT_BIAS];
+    const facs_layer l = facs_conv_layer(call);
     const facs_norm *norm = facs_call_norm(call, 0);
-    const facs_clamp clamp = call->node->clamp;
     const facs_moments taken = {call->statistics.mean, call->statistics.variance};
     const facs_moments *moments = taken.mean ? &taken : NULL;
 
     switch (family_of(g)) {
     case DENSE:
-        k->conv_fwd(&call->context, g, &call->y, &call->x[0], norm, s.packed, bias, clamp,
+        k->conv_fwd(&call->context, g, &call->y, &call->x[0], norm, l.packed, l.bias, l.clamp,
                     moments);
         break;
     case DEPTHWISE:
-        k->dwconv_fwd(&call->context, g, &call->y, &call->x[0], norm, s.packed, bias, clamp,
+        k->dwconv_fwd(&call->context, g, &call->y, &call->x[0], norm, l.packed, l.bias, l.clamp,
                       moments);
         break;
     case GROUPED:
-        k->groupconv_fwd(&call->context, g, &call->y, &call->x[0], s.packed, bias, clamp);
+        k->groupconv_fwd(&call->context, g, &call->y, &call->x[0], l.packed, l.bias, l.clamp);
         if (moments) k->batchnorm_stats(&call->context, taken.mean, taken.variance, &call->y);
         break;
     }

@@ -12,9 +12,9 @@ static facs_status infer_add(facs_node *node, const facs_shape *x)
     return FACS_OK;
 }
 
-static int takes_norm(const facs_node *node)
+static int takes_norm(const facs_node *node, facs_mode mode)
 {
-    (void)node;
+    (void)node, (void)mode;
     return 1;
 }
 

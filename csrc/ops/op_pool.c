@@ -29,9 +29,17 @@ static void backward_max(const facs_call *call)
 const facs_op facs_op_maxpool = {
     .infer = infer_pool, .forward = forward_max, .backward = backward_max};
 
+/* Its gradient does not go through a norm. */
+static int average_takes_norm(const facs_node *node, facs_mode mode)
+{
+    (void)node;
+    return mode == FACS_MODE_INFER;
+}
+
 static void forward_average(const facs_call *call)
 {
-    call->kernels->avgpool_fwd(&call->context, &call->node->u.pool, &call->y, &call->x[0]);
+    call->kernels->avgpool_fwd(&call->context, &call->node->u.pool, &call->y, &call->x[0],
+                               facs_call_norm(call, 0));
 }
 
 static void backward_average(const facs_call *call)
@@ -41,8 +49,10 @@ static void backward_average(const facs_call *call)
                                    call->accumulate[0]);
 }
 
-const facs_op facs_op_avgpool = {
-    .infer = infer_pool, .forward = forward_average, .backward = backward_average};
+const facs_op facs_op_avgpool = {.infer = infer_pool,
+                                 .takes_norm = average_takes_norm,
+                                 .forward = forward_average,
+                                 .backward = backward_average};
 
 static facs_status infer_global(facs_node *node, const facs_shape *x)
 {

@@ -52,9 +52,9 @@ facs_py_adder facs_py_image_add, facs_py_metric_add, facs_py_study_add, facs_py_
     facs_py_cache_add, facs_py_sampler_add;
 
 static facs_py_adder *const adders[] = {
-    facs_py_bridge_init, add_exceptions,    facs_py_network_add, facs_py_loss_add,
-    facs_py_trainer_add, facs_py_image_add, facs_py_loader_add,  facs_py_synthetic_add,
-    facs_py_metric_add,  facs_py_study_add, facs_py_about_add,   facs_py_cache_add,
+    facs_py_bridge_init, add_exceptions,     facs_py_network_add, facs_py_loss_add,
+    facs_py_trainer_add, facs_py_image_add,  facs_py_loader_add,  facs_py_synthetic_add,
+    facs_py_metric_add,  facs_py_study_add,  facs_py_about_add,   facs_py_cache_add,
     facs_py_sampler_add, facs_py_device_add,
 };
 

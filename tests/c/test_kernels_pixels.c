@@ -22,6 +22,7 @@ typedef enum row {
     MAXPOOL_FWD,
     MAXPOOL_BWD,
     AVGPOOL_FWD,
+    AVGPOOL_FWD_NORMED,
     AVGPOOL_BWD,
     GLOBALPOOL_FWD,
     GLOBALPOOL_BWD,
@@ -33,12 +34,31 @@ typedef enum row {
 } row;
 
 static const char *const row_names[ROWS] = {
-    "channel_sums", "batchnorm_stats", "norm_bwd, sums",      "norm_bwd",
-    "correct",      "normalise_u8",    "affine_fwd",          "clamp_fwd",
-    "clamp_bwd",    "add_fwd",         "add_fwd with a norm", "load and store numbers",
-    "copy",         "maxpool_fwd",     "maxpool_bwd",         "avgpool_fwd",
-    "avgpool_bwd",  "globalpool_fwd",  "globalpool_bwd",      "adam_step",
-    "sgd_step",     "ema_step",        "sum_of_squares"};
+    "channel_sums",
+    "batchnorm_stats",
+    "norm_bwd, sums",
+    "norm_bwd",
+    "correct",
+    "normalise_u8",
+    "affine_fwd",
+    "clamp_fwd",
+    "clamp_bwd",
+    "add_fwd",
+    "add_fwd with a norm",
+    "load and store numbers",
+    "copy",
+    "maxpool_fwd",
+    "maxpool_bwd",
+    "avgpool_fwd",
+    "avgpool_fwd with a norm",
+    "avgpool_bwd",
+    "globalpool_fwd",
+    "globalpool_bwd",
+    "adam_step",
+    "sgd_step",
+    "ema_step",
+    "sum_of_squares",
+};
 
 enum { SCALE, SHIFT, MEAN, VARIANCE, SLOPE, OFFSET, VECTORS };
 
@@ -75,6 +95,7 @@ static void run_pool(const facs_kernels *k, const facs_context *ctx, const pixel
                      facs_tensor *out)
 {
     const facs_pool *g = &p->pool;
+    const facs_norm norm = norm_of(p, NULL, NULL);
     switch (p->row) {
     case MAXPOOL_FWD:
         k->maxpool_fwd(ctx, g, out, &p->a.t);
@@ -83,7 +104,10 @@ static void run_pool(const facs_kernels *k, const facs_context *ctx, const pixel
         k->maxpool_bwd(ctx, g, out, &p->b.t, &p->a.t, NULL, p->accumulate);
         break;
     case AVGPOOL_FWD:
-        k->avgpool_fwd(ctx, g, out, &p->a.t);
+        k->avgpool_fwd(ctx, g, out, &p->a.t, NULL);
+        break;
+    case AVGPOOL_FWD_NORMED:
+        k->avgpool_fwd(ctx, g, out, &p->a.t, &norm);
         break;
     case AVGPOOL_BWD:
         k->avgpool_bwd(ctx, g, out, &p->b.t, p->accumulate);
@@ -312,6 +336,7 @@ static void check_pool(facs_rng *rng, const facs_pool *g, int64_t n, int gap)
     p.pool = m.pool = *g;
     check_row(&p, &m, MAXPOOL_FWD, 0, &y, 0);
     check_row(&p, &m, AVGPOOL_FWD, 0, &y, 4);
+    check_row(&p, &m, AVGPOOL_FWD_NORMED, 0, &y, 8);
     for (int accumulate = 0; accumulate < 2; accumulate++) {
         check_row(&p, &m, MAXPOOL_BWD, accumulate, &dx, 8);
         check_row(&p, &m, AVGPOOL_BWD, accumulate, &dx, 8);

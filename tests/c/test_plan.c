@@ -167,6 +167,83 @@ static void test_lanes_and_chunks(const facs_network *network, const facs_kernel
     }
 }
 
+static int never_suits(const facs_separable *s)
+{
+    (void)s;
+    return 0;
+}
+
+/* Logits of inference; returns how many nodes of the plan others compute in passing. */
+static int infer(const facs_network *network, const facs_kernels *kernels, facs_real *logits,
+                 size_t *bytes)
+{
+    const facs_plan_options options = {.first = network->input,
+                                       .last = network->logits,
+                                       .boundary = network->graph.count,
+                                       .mode = FACS_MODE_INFER,
+                                       .batch = 2,
+                                       .threads = 2,
+                                       .lanes = 2};
+    const facs_source source = {.numbers = input};
+    facs_plan *plan;
+    int inner = 0;
+
+    CHECK_OK(facs_plan_create(&plan, &network->graph, kernels, &options));
+    facs_plan_bind(plan, network->parameters, NULL);
+    facs_plan_prepare(plan);
+    facs_plan_infer(plan, &source, IMAGES, logits);
+    for (int i = 0; i < facs_plan_count(plan); i++) {
+        const facs_node *node = facs_plan_node_at(plan, i);
+        inner += facs_plan_step_of(plan, i) != i;
+        /* the transitions of a DenseNet halve the channels behind their pooling */
+        if (node->op == FACS_OP_AVGPOOL)
+            CHECK(facs_plan_node_at(plan, i + 1)->shape.c == node->shape.c / 2);
+    }
+    *bytes = facs_plan_bytes(plan);
+    facs_plan_free(plan);
+    return inner;
+}
+
+/* One kernel for a chain of convolutions gives the bits of a kernel for each. */
+static void test_fusing(const facs_network *network, const char *name,
+                        const facs_kernels *kernels)
+{
+    facs_real together[IMAGES * LABELS], apart[IMAGES * LABELS];
+    size_t fused, whole;
+    facs_kernels plain = *kernels;
+
+    plain.separable_suits = never_suits;
+    CHECK(infer(network, &plain, apart, &whole) == 0);
+    const int inner = infer(network, kernels, together, &fused);
+    CHECK(memcmp(together, apart, sizeof apart) == 0);
+    CHECK((inner > 0) == (strncmp(name, "mobilenet", 9) == 0));
+    CHECK(inner > 0 || fused == whole);
+}
+
+/* At its usual size MobileNet-v2 needs much less memory where expanded maps are never whole. */
+static void test_fusing_saves(const facs_kernels *kernels)
+{
+    const facs_network_options o = {
+        .input_size = 224, .labels = LABELS, .width = 1, .activation = {0, 6}, .epsilon = 1e-3};
+    facs_kernels plain = *kernels;
+    facs_network *network;
+    size_t fused, whole;
+
+    plain.separable_suits = never_suits;
+    CHECK_OK(facs_network_create(&network, "mobilenet_v2", &o, 5));
+    const facs_plan_options options = {.first = network->input,
+                                       .last = network->logits,
+                                       .boundary = network->graph.count,
+                                       .mode = FACS_MODE_INFER,
+                                       .batch = 2,
+                                       .threads = 2,
+                                       .lanes = 2};
+    CHECK_OK(facs_plan_measure(&fused, &network->graph, kernels, &options));
+    CHECK_OK(facs_plan_measure(&whole, &network->graph, &plain, &options));
+    CHECK(fused < whole * 2 / 3);
+    facs_network_free(network);
+}
+
 /* A plan asks for the scratch of its whole batch, so fewer images must not need more. */
 static void test_scratch_grows(const char *name, int side, double width,
                                const facs_kernels *kernels)
@@ -239,10 +316,12 @@ int main(void)
         input[i] = (facs_real)(i * 31 % 101) / 50 - 1;
     test_placing();
     test_scratch();
+    test_fusing_saves(&kernels);
     for (int i = 0; facs_network_names(i); i++) {
         facs_network *network = make_network(facs_network_names(i));
         test_applying_equals_keeping(network, &kernels);
         test_lanes_and_chunks(network, &kernels);
+        test_fusing(network, facs_network_names(i), &kernels);
         if (i == 0) test_refusals(network, &kernels);
         facs_network_free(network);
     }

@@ -248,10 +248,9 @@ def test_training_reaches_the_loss_of_float32(faces: tuple[fn.Samples, fn.Sample
     ]
     exact, narrow = (fit(faces, stages, network(dtype)).rows for dtype in fn.network.DTYPES)
     assert narrow[-1]["loss"] < 0.8 * narrow[0]["loss"], "it learns"
-    # One epoch of these few images moves by .02 to .03 between seeds and rungs.
-    assert np.mean([row["loss"] for row in narrow[-2:]]) == pytest.approx(
-        np.mean([row["loss"] for row in exact[-2:]]), abs=0.02
-    )
+    # the loss of one epoch moves by 0.04 with the last bits of a sum
+    late_narrow, late_exact = (sum(row["loss"] for row in rows[-3:]) / 3 for rows in (narrow, exact))
+    assert late_narrow == pytest.approx(late_exact, abs=0.02)
     assert narrow[-1]["valid_loss"] == pytest.approx(exact[-1]["valid_loss"], abs=0.05)
     assert [row["loss"] for row in narrow] != [row["loss"] for row in exact]
 

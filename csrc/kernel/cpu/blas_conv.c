@@ -327,6 +327,13 @@ static size_t bwd_scratch(const facs_conv *g, int64_t n, int threads)
     return (size_t)most * sizeof(float);
 }
 
+/* The rows below read weights that are packed otherwise. */
+static int suits(const facs_separable *s)
+{
+    (void)s;
+    return 0;
+}
+
 const facs_kernels facs_kernels_blas = {
     .name = "blas",
     .number = sizeof(float),
@@ -340,6 +347,7 @@ const facs_kernels facs_kernels_blas = {
     .conv_bwd_x = bwd_x,
     .conv_bwd_w = bwd_w,
     .conv_bwd = bwd,
+    .separable_suits = suits,
 };
 
 #endif

@@ -154,6 +154,7 @@ FACS_CUDA_ROW(maxpool_bwd)
 template <class T> struct average : keeps_nothing {
     pixel_rows<T> y, x;
     facs_pool g;
+    facs_norm norm;
 
     template <int V> __device__ void run(int, int64_t p, int c) const
     {
@@ -167,7 +168,8 @@ template <class T> struct average : keeps_nothing {
                 float v[V];
                 get<V>(v, x.at(image + (int64_t)iy * g.w + ix, c));
 #pragma unroll
-                for (int i = 0; i < V; i++) sum[i] += v[i];
+                for (int i = 0; i < V; i++)
+                    sum[i] += norm.scale ? normed(norm, v[i], c + i) : v[i];
             }
 #pragma unroll
         for (int i = 0; i < V; i++) sum[i] /= (float)(g.kh * g.kw);
@@ -177,9 +179,10 @@ template <class T> struct average : keeps_nothing {
 
 template <class T>
 void facs_cuda_rows<T>::avgpool_fwd(const facs_context *, const facs_pool *g,
-                                    const facs_tensor *y, const facs_tensor *x)
+                                    const facs_tensor *y, const facs_tensor *x,
+                                    const facs_norm *norm)
 {
-    const average<T> f = {{}, rows_of<T>(y), rows_of<T>(x), *g};
+    const average<T> f = {{}, rows_of<T>(y), rows_of<T>(x), *g, facs_cuda_norm(norm)};
     for_each_pixel("avgpool_fwd", f, y->n * g->oh * g->ow, g->c, all_by_eight(g->c, f.y, f.x));
 }
 FACS_CUDA_ROW(avgpool_fwd)

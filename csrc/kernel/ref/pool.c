@@ -60,7 +60,7 @@ void facs_ref_maxpool_bwd(const facs_context *ctx, const facs_pool *g, const fac
 }
 
 void facs_ref_avgpool_fwd(const facs_context *ctx, const facs_pool *g, const facs_tensor *y,
-                          const facs_tensor *x)
+                          const facs_tensor *x, const facs_norm *norm)
 {
     (void)ctx;
     FOR_EACH_OUTPUT(g, y->n, n, oy, ox, c)
@@ -70,7 +70,8 @@ void facs_ref_avgpool_fwd(const facs_context *ctx, const facs_pool *g, const fac
             for (int kx = 0; kx < g->kw; kx++) {
                 const int iy = oy * g->stride - g->pad_top + ky;
                 const int ix = ox * g->stride - g->pad_left + kx;
-                if (inside(g, iy, ix)) sum += facs_ref_pixel(x, n, iy, ix)[c];
+                if (inside(g, iy, ix))
+                    sum += facs_ref_normed(norm, facs_ref_pixel(x, n, iy, ix)[c], c);
             }
         facs_ref_pixel(y, n, oy, ox)[c] = (facs_real)(sum / (g->kh * g->kw));
     }

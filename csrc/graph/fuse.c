@@ -1,0 +1,108 @@
+#include "graph/plan_internal.h"
+
+/* Which convolutions of inference one kernel does: a depthwise one with the 1x1 behind it, the
+ * dense one before it and the addition behind them, where each has no other reader. */
+
+static const facs_plan_node *conv_at(const facs_plan *plan, int i)
+{
+    const facs_plan_node *p = &plan->nodes[i];
+    const int fits = p->node.op == FACS_OP_CONV && p->mode == FACS_MODE_INFER &&
+                     plan->nodes[p->node.input[0]].node.op != FACS_OP_BATCHNORM;
+    return fits ? p : NULL;
+}
+
+static int is_depthwise(const facs_plan_node *p)
+{
+    const facs_conv *g = &p->node.u.conv.geometry;
+    return g->groups > 1 && g->groups == g->ci && g->ci == g->co;
+}
+
+/* The convolution that node i reads and nobody else does, or -1. */
+static int conv_before(const facs_plan *plan, int i)
+{
+    const int x = plan->nodes[i].node.input[0];
+    const facs_plan_node *p = conv_at(plan, x);
+    return p && p->consumers == 1 && p->narrow == plan->nodes[i].narrow ? x : -1;
+}
+
+/* The addition of something computed before node `first` that reads node i and nobody else
+ * does, or i itself. */
+static int addition_behind(const facs_plan *plan, int i, int first)
+{
+    if (plan->nodes[i].consumers != 1) return i;
+    for (int k = i + 1; k < plan->count; k++) {
+        const facs_plan_node *p = &plan->nodes[k];
+        if (p->node.op != FACS_OP_ADD) continue;
+        const int j = p->node.input[1] == i, other = p->node.input[!j];
+        if (p->node.input[j] != i) continue;
+        const int fits = p->mode == FACS_MODE_INFER && other < first &&
+                         p->narrow == plan->nodes[i].narrow &&
+                         plan->nodes[other].node.op != FACS_OP_BATCHNORM;
+        return fits ? k : i;
+    }
+    return i;
+}
+
+static const facs_conv *geometry_of(const facs_plan *plan, int i)
+{
+    return i < 0 ? NULL : &plan->nodes[i].node.u.conv.geometry;
+}
+
+static facs_separable separable_of(const facs_plan *plan, facs_chain c)
+{
+    return (facs_separable){.expand.g = geometry_of(plan, c.expand),
+                            .depthwise.g = geometry_of(plan, c.depthwise),
+                            .project.g = geometry_of(plan, c.project)};
+}
+
+static int suits(const facs_plan *plan, facs_chain c)
+{
+    const facs_separable s = separable_of(plan, c);
+    return facs_plan_op_kernels(plan, c.project)->separable_suits(&s);
+}
+
+/* Fuses what ends with the convolution i, if that suits. */
+static void try_chain(facs_plan *plan, int i)
+{
+    facs_chain c = {.expand = -1, .depthwise = -1, .project = i, .residual = -1};
+
+    if (!conv_at(plan, i) || geometry_of(plan, i)->groups != 1) return;
+    c.depthwise = conv_before(plan, i);
+    if (c.depthwise < 0 || !is_depthwise(&plan->nodes[c.depthwise])) return;
+    c.expand = conv_before(plan, c.depthwise);
+    if (c.expand >= 0 && (plan->nodes[c.expand].chain >= 0 || !suits(plan, c))) c.expand = -1;
+    if (!suits(plan, c)) return;
+
+    const int first = c.expand >= 0 ? c.expand : c.depthwise;
+    const int last = addition_behind(plan, i, first);
+    plan->nodes[last].chain = c.depthwise;
+    if (c.expand >= 0) plan->nodes[c.expand].step = last;
+    plan->nodes[c.depthwise].step = plan->nodes[i].step = last;
+}
+
+void facs_plan_fuse(facs_plan *plan)
+{
+    for (int i = 0; i < plan->count; i++) try_chain(plan, i);
+}
+
+facs_chain facs_plan_chain(const facs_plan *plan, int i)
+{
+    const facs_plan_node *p = &plan->nodes[i];
+    facs_chain c = {.depthwise = p->chain, .project = i, .residual = -1};
+    const int before = plan->nodes[c.depthwise].node.input[0];
+
+    if (p->node.op == FACS_OP_ADD) {
+        const int first = p->node.input[0];
+        c.project = plan->nodes[first].node.input[0] == c.depthwise ? first : p->node.input[1];
+        c.residual = p->node.input[c.project == first];
+    }
+    c.expand = plan->nodes[before].step == i ? before : -1;
+    return c;
+}
+
+size_t facs_plan_chain_scratch(const facs_plan *plan, int i, int threads)
+{
+    const facs_separable s = separable_of(plan, facs_plan_chain(plan, i));
+    return facs_plan_op_kernels(plan, i)->separable_fwd_scratch(&s, plan->options.batch,
+                                                                threads);
+}
