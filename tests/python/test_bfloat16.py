@@ -248,10 +248,10 @@ def test_training_reaches_the_loss_of_float32(faces: tuple[fn.Samples, fn.Sample
     ]
     exact, narrow = (fit(faces, stages, network(dtype)).rows for dtype in fn.network.DTYPES)
     assert narrow[-1]["loss"] < 0.8 * narrow[0]["loss"], "it learns"
-    # the loss of one epoch moves by 0.04 with the last bits of a sum
-    late_narrow, late_exact = (sum(row["loss"] for row in rows[-3:]) / 3 for rows in (narrow, exact))
-    assert late_narrow == pytest.approx(late_exact, abs=0.02)
-    assert narrow[-1]["valid_loss"] == pytest.approx(exact[-1]["valid_loss"], abs=0.05)
+    # losses of one epoch move by 0.04 with the last bits of a sum, those of new images by 0.07
+    for name, apart in ("loss", 0.03), ("valid_loss", 0.1):
+        late_narrow, late_exact = (sum(row[name] for row in rows[-3:]) / 3 for rows in (narrow, exact))
+        assert late_narrow == pytest.approx(late_exact, abs=apart)
     assert [row["loss"] for row in narrow] != [row["loss"] for row in exact]
 
 
