@@ -234,6 +234,17 @@ def test_what_is_there_is_not_done_again(
         fn.cross_validate(other, **options)
 
 
+def test_who_is_held_out_inside_belongs_to_the_data() -> None:
+    """The field's folds are the same for all seeds, but other subjects choose epoch and thresholds."""
+    subjects = [name for fold in fn.DISFA_FOLDS for name in fold]
+    samples = fn.Samples.from_arrays(np.zeros((27, 8, 8, 3), np.uint8), np.zeros((27, 1)), subject=subjects)
+    one, other = (samples.folds("disfa", seed=seed)[0] for seed in (0, 1))
+    assert set(one[1].subjects) == set(other[1].subjects)
+    assert set(one[0].inner_split()[1].subjects) != set(other[0].inner_split()[1].subjects)
+    assert _runs.data_digest(*one) == _runs.data_digest(*samples.folds("disfa", seed=0)[0])
+    assert _runs.data_digest(*one) != _runs.data_digest(*other)
+
+
 def test_a_failed_run_leaves_the_others(samples: fn.Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = _runs.perform
 
