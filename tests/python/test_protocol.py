@@ -312,7 +312,7 @@ def test_damaged_results_are_refused(study: fn.CrossValidation, tmp_path: Path) 
 
 def test_file_names_are_distinct() -> None:
     names = {RunKey(setting, 0, 0).file_name for setting in ("a b", "a/b", "a-b", "../a", "pr (average micro)", "a\nb")}
-    assert len(names) == 5  # "a b" and "a-b" cannot both be settings of ours
+    assert len(names) == 5  # "a b" and "a-b" may not both be settings, see test_wrong_arguments
     assert all("/" not in name and not name.startswith(".") for name in names)
 
 
@@ -416,6 +416,7 @@ def test_backbones_are_in_the_names(samples: fn.Samples) -> None:
         ({"seeds": [1, 1]}, ValueError, r"seeds are \[1, 1\]"),
         ({"losses": []}, ValueError, "1 backbones and 0 losses"),
         ({"losses": "pr"}, ValueError, "are a string"),
+        ({"losses": {"a b": "pr", "a-b": "bce"}}, ValueError, "losses: 'a b' and 'a-b' would have the same files"),
         ({"losses": ["pr", "pr"]}, ValueError, "losses: 'pr' is there twice"),
         ({"workers": 0}, ValueError, "workers is 0"),
         ({"threads": 0}, ValueError, "threads is 0"),
