@@ -222,7 +222,9 @@ def _settings(
     for name in settings:
         other = files.setdefault(RunKey(name, 0, 0).file_name, name)
         if other != name:
-            raise ValueError(f"losses: {other!r} and {name!r} would have the same files, want names that differ in more")
+            raise ValueError(
+                f"losses: {other!r} and {name!r} would have the same files, want names that differ in more"
+            )
     return settings
 
 
