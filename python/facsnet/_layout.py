@@ -136,13 +136,16 @@ def number_rows(
 
 
 def _fast(text: str, columns: int, separator: str) -> npt.NDArray[np.float64] | None:
-    """All numbers at once, where their count is what lines and separators make it."""
-    body = text.rstrip()
-    lines = body.count("\n") + 1
-    if separator != " " and body.count(separator) != lines * (columns - 1):
+    """All numbers at once, where every line has as many fields as there are columns."""
+    lines = text.rstrip().splitlines()
+    if separator != " ":
+        if any(line.count(separator) != columns - 1 for line in lines):
+            return None
+        lines = [line.replace(separator, " ") for line in lines]
+    if any(len(line.split()) != columns for line in lines):
         return None
-    values = plain_numbers(body if separator == " " else body.replace(separator, " "))
-    return None if values is None or values.size != lines * columns else values.reshape(lines, columns)
+    values = plain_numbers(" ".join(lines))
+    return None if values is None or values.size != len(lines) * columns else values.reshape(-1, columns)
 
 
 def plain_numbers(text: str) -> npt.NDArray[np.float64] | None:

@@ -101,11 +101,14 @@ class Job:
 
 
 def data_digest(*parts: Samples) -> str:
-    """What the samples are. Images in files, mapped ones too, count by their place and not by their bytes."""
+    """What the samples are. Images in files, mapped ones too, count by their place and not by their bytes.
+
+    The order of subjects belongs to it, since it says who is held out inside.
+    """
     state = hashlib.blake2b(digest_size=16)
     for part in parts:
         subjects = None if part.subjects is None else [str(s) for s in part.subjects]
-        state.update(json.dumps([part.label_names, part.paths, subjects]).encode())
+        state.update(json.dumps([part.label_names, part.paths, subjects, part._subject_order]).encode())
         state.update(np.ascontiguousarray(part.labels).tobytes())
         for image in () if part.images is None else part.images:
             place = place_of(image)

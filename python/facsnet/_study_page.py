@@ -14,7 +14,7 @@ from facsnet._page import render_template
 from facsnet._study_faces import best_and_worst
 from facsnet._study_tables import MEASURES, with_mean
 from facsnet._version import __version__
-from facsnet.published import percent_of
+from facsnet.published import percent_with_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -120,7 +120,7 @@ def _bars(study: CrossValidation) -> Figure:
     for setting in study.settings:
         low, high = metrics.interval(study.drawn(setting, "f1"))
         ours[setting] = (with_mean(study.per_label(setting, "f1")), low, high)
-    published = {row.method: [*percent_of(row, study.label_names), row.mean] for row in study.published}
+    published = {row.method: percent_with_mean(row, study.label_names) for row in study.published}
     names = {"always": "always positive", "random": "random by prevalence"}
     trivial = {names[name]: with_mean(values) for name, values in study.trivial().items()}
     study_plots.draw_f1_bars(figure.subplots(), labels, ours, published=published, trivial=trivial)

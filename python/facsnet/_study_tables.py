@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facsnet import metrics
-from facsnet.published import percent_of
+from facsnet.published import percent_with_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +139,7 @@ def published_frame(study: CrossValidation) -> pd.DataFrame:
     """As the method."""
     import pandas as pd
 
-    rows = {row.method: [*percent_of(row, study.label_names), row.mean] for row in study.published}
+    rows = {row.method: percent_with_mean(row, study.label_names) for row in study.published}
     for setting in study.settings:
         rows[f"ours: {setting}"] = [*(100 * with_mean(study.per_label(setting, "f1")))]
     rows["always positive"] = [*(100 * with_mean(study.trivial()["always"]))]

@@ -295,7 +295,8 @@ class AUClassifier:
         Warns
         -----
         UserWarning
-            Another finder of faces said where they are.
+            Another finder of faces said where they are; or the model knows its training subjects and
+            ``test`` does not know its own.
         """
         if tuple(test.label_names) != self.label_names:
             raise ValueError(f"test: labels are {list(test.label_names)}, the model's are {list(self.label_names)}")
@@ -314,6 +315,11 @@ class AUClassifier:
 
     def _check_unseen(self, test: Samples) -> None:
         way_on = "pass allow_training_subjects=True to score them all the same"
+        if test.subjects is None and self.training_subjects_:
+            warnings.warn(
+                "test: subjects are not known: only images, and not people, can be held against those trained on",
+                stacklevel=3,
+            )
         seen = sorted(set(self.training_subjects_) & set(_subjects(test)))
         if seen:
             raise ValueError(f"test: {len(seen)} subjects were trained on, first {seen[:5]}; {way_on}")

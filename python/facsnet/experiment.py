@@ -52,8 +52,8 @@ class Experiment:
     process : mapping
         ``workers``, ``threads``, ``dtype``, ``cache_limit``, ``cache_folder``.
     report : mapping
-        ``published`` (see `cross_validate`; by default so where the reader is that data set's),
-        ``draws``, ``faces``.
+        ``published`` (see `cross_validate`; by default so where the reader, what is positive and the
+        folds are theirs), ``draws``, ``faces``.
     folder : Path
         Of the config; relative paths start there.
     """
@@ -123,7 +123,7 @@ class Experiment:
         report = dict(self.report)
         faces = report.pop("faces", True)
         samples = self.samples()
-        if self.data.get("reader") == "disfa" and set(samples.label_names) <= set(DISFA_LABELS):
+        if self._is_published_protocol(samples):
             report.setdefault("published", "disfa")
         if progress is not None:
             progress(samples.summary())
@@ -143,6 +143,15 @@ class Experiment:
         found.save(place, title=self.title, faces=faces)
         write_text(place / "results.txt", f"{found}\n")
         return found
+
+    def _is_published_protocol(self, samples: Samples) -> bool:
+        """Whether the data, what counts as positive, and the folds are those of the published results."""
+        return (
+            self.data.get("reader") == "disfa"
+            and self.data.get("positive", 2) == 2
+            and self.folds.get("k") == "disfa"
+            and set(samples.label_names) <= set(DISFA_LABELS)
+        )
 
 
 def read_experiment(path: str | os.PathLike[str]) -> Experiment:

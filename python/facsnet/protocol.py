@@ -213,11 +213,19 @@ def _settings(
     networks = _unique(((name, name) for name in backbones), "backbones")
     if not named or not networks:
         raise ValueError(f"there are {len(networks)} backbones and {len(named)} losses, want at least one of each")
-    return {
+    settings = {
         name if len(networks) == 1 else f"{backbone} {name}": (backbone, loss)
         for backbone in networks
         for name, loss in named.items()
     }
+    files: dict[str, str] = {}
+    for name in settings:
+        other = files.setdefault(RunKey(name, 0, 0).file_name, name)
+        if other != name:
+            raise ValueError(
+                f"losses: {other!r} and {name!r} would have the same files, want names that differ in more"
+            )
+    return settings
 
 
 def _unique(pairs: Iterable[tuple[str, Any]], what: str) -> dict[str, Any]:

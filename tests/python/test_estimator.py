@@ -35,6 +35,9 @@ def test_fit_and_evaluate(trained: tuple[fn.AUClassifier, fn.Samples, fn.Samples
     with pytest.raises(ValueError, match="subjects were trained on"):
         detector.evaluate(train)
     detector.evaluate(train, allow_training_subjects=True)
+    nobody = fn.Samples.from_arrays(list(test.paths), test.labels, label_names=LABELS)
+    with pytest.warns(UserWarning, match="test: subjects are not known"):
+        detector.evaluate(nobody)
     with pytest.raises(ValueError, match="labels are"):
         detector.evaluate(test.select_labels(["AU04"]))
 

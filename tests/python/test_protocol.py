@@ -234,6 +234,17 @@ def test_what_is_there_is_not_done_again(
         fn.cross_validate(other, **options)
 
 
+def test_who_is_held_out_inside_belongs_to_the_data() -> None:
+    """The field's folds are the same for all seeds, but other subjects choose epoch and thresholds."""
+    subjects = [name for fold in fn.DISFA_FOLDS for name in fold]
+    samples = fn.Samples.from_arrays(np.zeros((27, 8, 8, 3), np.uint8), np.zeros((27, 1)), subject=subjects)
+    one, other = (samples.folds("disfa", seed=seed)[0] for seed in (0, 1))
+    assert set(one[1].subjects) == set(other[1].subjects)
+    assert set(one[0].inner_split()[1].subjects) != set(other[0].inner_split()[1].subjects)
+    assert _runs.data_digest(*one) == _runs.data_digest(*samples.folds("disfa", seed=0)[0])
+    assert _runs.data_digest(*one) != _runs.data_digest(*other)
+
+
 def test_a_failed_run_leaves_the_others(samples: fn.Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = _runs.perform
 
@@ -301,7 +312,7 @@ def test_damaged_results_are_refused(study: fn.CrossValidation, tmp_path: Path) 
 
 def test_file_names_are_distinct() -> None:
     names = {RunKey(setting, 0, 0).file_name for setting in ("a b", "a/b", "a-b", "../a", "pr (average micro)", "a\nb")}
-    assert len(names) == 5  # "a b" and "a-b" cannot both be settings of ours
+    assert len(names) == 5  # "a b" and "a-b" may not both be settings, see test_wrong_arguments
     assert all("/" not in name and not name.startswith(".") for name in names)
 
 
@@ -405,6 +416,7 @@ def test_backbones_are_in_the_names(samples: fn.Samples) -> None:
         ({"seeds": [1, 1]}, ValueError, r"seeds are \[1, 1\]"),
         ({"losses": []}, ValueError, "1 backbones and 0 losses"),
         ({"losses": "pr"}, ValueError, "are a string"),
+        ({"losses": {"a b": "pr", "a-b": "bce"}}, ValueError, "losses: 'a b' and 'a-b' would have the same files"),
         ({"losses": ["pr", "pr"]}, ValueError, "losses: 'pr' is there twice"),
         ({"workers": 0}, ValueError, "workers is 0"),
         ({"threads": 0}, ValueError, "threads is 0"),

@@ -86,6 +86,8 @@ def disfa(tmp_path: Path) -> Path:
         (put(AU1, b"1,0\n\0\0"), "SN001_au1.txt: is not text: it holds zero bytes"),
         (edit(AU1, "3,2\n", "3 2\n"), "SN001_au1.txt: line 3 is '3 2', want 2 numbers"),
         (edit(AU1, "3,2\n", "3,2,0\n"), "SN001_au1.txt: line 3 is '3,2,0', want 2 numbers"),
+        (edit(AU1, "2,1\n3,2\n", "2,1,3\n2\n"), "SN001_au1.txt: line 2 is '2,1,3', want 2 numbers"),
+        (edit(AU1, "2,1\n3,2\n", "2,1 3\n,2\n"), "SN001_au1.txt: line 2 is '2,1 3', want 2 numbers"),
         (edit(AU1, "3,2\n", "3,two\n"), "SN001_au1.txt: line 3 is '3,two'"),
         (edit(AU1, "3,2\n", "3,\n"), "SN001_au1.txt: line 3 is '3,'"),
         (edit(AU1, "3,2\n", "3,6\n"), "SN001_au1.txt: frame 3 has the intensity 6, want a whole number from 0 to 5"),
