@@ -28,14 +28,19 @@ SCORING = {
 COLUMNS = ("roc_auc", "average_precision", "f1_fitted", "accuracy")
 
 
+def parts() -> list[fn.Samples]:
+    """Those to train on, to choose on and to test on, as the data set has them."""
+    faces = fn.read_celeba(data_folder("celeba"))
+    return [faces[faces.folds_column == part] for part in ("train", "valid", "test")]
+
+
 def main() -> None:
     parser = common_options(__doc__.splitlines()[0])
     parser.set_defaults(losses=["bce"])
     parser.add_argument("--setting", default="default", choices=sorted(SETTINGS))
     parser.add_argument("--head-epochs", type=int, default=40)
     o = parser.parse_args()
-    faces = fn.read_celeba(data_folder("celeba"))
-    train, valid, test = (faces[faces.folds_column == part] for part in ("train", "valid", "test"))
+    train, valid, test = parts()
     print(f"{len(train)} to train on, {len(valid)} to choose on, {len(test)} to test on")
     print_header(COLUMNS)
     results = {}

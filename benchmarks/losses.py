@@ -103,7 +103,7 @@ def parse() -> argparse.Namespace:
 
 def parts_of(data: str, o: argparse.Namespace) -> Iterator[Part]:
     if data == "celeba":
-        train, valid, test = celeba.read(data_folder("celeba"))
+        train, valid, test = celeba.parts()
         yield Part("celeba", train[: o.images], valid, test)
         return
     samples = fn.Samples.from_csv(data_folder("ckplus") / "labels.csv")
