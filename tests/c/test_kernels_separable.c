@@ -69,11 +69,11 @@ static separable_case case_magnitudes(const separable_case *c)
 
 static void case_free(separable_case *c)
 {
-    free(c->x.block);
-    free(c->residual.block);
+    block_free(c->x.block);
+    block_free(c->residual.block);
     for (int i = 0; i < LAYERS; i++) {
-        free(c->w[i].block);
-        free(c->bias[i].block);
+        block_free(c->w[i].block);
+        block_free(c->bias[i].block);
     }
 }
 
@@ -88,7 +88,7 @@ static facs_layer layer_create(const facs_kernels *k, const separable_case *c, i
 {
     const facs_conv *g = &c->g[i];
     const int64_t count = i == DEPTHWISE ? k->dwconv_packed(g) : k->conv_packed(g);
-    float *packed = malloc((size_t)count * sizeof *packed);
+    float *packed = block_allocate((size_t)count * sizeof *packed);
     if (i == DEPTHWISE)
         k->dwconv_pack(packed, g, c->w[i].t.data, NULL);
     else
@@ -98,7 +98,7 @@ static facs_layer layer_create(const facs_kernels *k, const separable_case *c, i
 
 static void layer_free(facs_layer *l)
 {
-    free((void *)(uintptr_t)l->packed);
+    block_free((void *)(uintptr_t)l->packed);
 }
 
 static void run_fused(const facs_kernels *k, int threads, const void *data, facs_tensor *out)
@@ -157,8 +157,8 @@ static void run_apart(const facs_kernels *k, const separable_case *c, facs_tenso
     release(&y, out);
     release(&a, NULL);
     release(&b, NULL);
-    free(wide.block);
-    free(middle.block);
+    block_free(wide.block);
+    block_free(middle.block);
 }
 
 /* Returns how many rungs fuse the case. */
@@ -176,8 +176,8 @@ static int check_apart(const char *name, const separable_case *c, const sample *
             memcmp(fused.block, apart.block, (size_t)fused.count * sizeof(float)) == 0;
         if (!equal) printf("%s, rung %s: not the bits of the convolutions\n", name, k.name);
         CHECK(equal);
-        free(fused.block);
-        free(apart.block);
+        block_free(fused.block);
+        block_free(apart.block);
         fusing++;
     }
     return fusing;
@@ -195,7 +195,7 @@ static int check_case(facs_rng *rng, const shape *s, int64_t n)
     /* Three sums, of which each rounds what the one before has rounded. */
     check_rungs(name, run_fused, &c, &m, &y, 6 + 6 * sqrt((double)q->ci));
     const int fusing = check_apart(name, &c, &y);
-    free(y.block);
+    block_free(y.block);
     case_free(&c);
     case_free(&m);
     return fusing;
