@@ -205,7 +205,7 @@ static shape random_shape(facs_rng *rng)
 {
     static const int channels[] = {1, 3, 5, 8, 16, 17, 24, 32, 33, 64};
     static const int kernels[] = {0, 1, 1, 1, 3, 2};
-    shape s = {.h = 3 + (int)facs_rng_below(rng, 15), .w = 3 + (int)facs_rng_below(rng, 15)};
+    shape s = {.h = 4 + (int)facs_rng_below(rng, 14), .w = 4 + (int)facs_rng_below(rng, 14)};
     s.c = channels[facs_rng_below(rng, 10)];
     s.wide = channels[facs_rng_below(rng, 10)];
     s.out = channels[facs_rng_below(rng, 10)];
@@ -228,7 +228,11 @@ int main(void)
         {112, 9, 16, 96, 24, 1, 1, 2, 0, 1},  {3, 3, 160, 512, 17, 1, 1, 1, 1, 1},
         {1, 1, 8, 16, 8, 1, 1, 1, 1, 1},      {6, 200, 7, 300, 5, 1, 1, 1, 1, 0},
     };
+    /* Not every rung fuses it: lines of an image in tiles, of which a part of it takes more at
+     * a time than the whole. */
+    const shape several_taps = {11, 81, 64, 64, 16, 3, 1, 1, 1, 1};
     for (narrow_samples = 0; narrow_samples < 2; narrow_samples++) {
+        check_case(&rng, &several_taps, 1);
         for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
             CHECK(check_case(&rng, fixed + i, 1) > 0);
             CHECK(check_case(&rng, fixed + i, 5) > 0);
