@@ -108,8 +108,9 @@ static facs_status make_plan(facs_trainer *t, int64_t batch)
     FACS_TRY(facs_optimiser_create(&t->optimiser, &net->graph, facs_session_kernels(t->session),
                                    t->device, options.boundary, t->parameters,
                                    &t->stage.optimiser));
-    return t->device->allocate(
-        &t->scratch, facs_optimiser_scratch(t->optimiser, options.threads), "optimiser");
+    FACS_TRY(t->device->allocate(
+        &t->scratch, facs_optimiser_scratch(t->optimiser, options.threads), "optimiser"));
+    return t->device->wait(); /* steps may be another thread's */
 }
 
 static facs_status make(facs_trainer *t, const facs_stage *stage, int64_t batch)
@@ -280,6 +281,7 @@ facs_status facs_trainer_step(facs_trainer *t, const facs_training_batch *batch,
     const facs_status status = check_gradients(t, report->loss);
     if (status != FACS_OK) {
         copy_statistics(t, 1);
+        FACS_TRY(t->device->wait());
         return status;
     }
     facs_optimiser_step(t->optimiser, &context, t->parameters, t->gradients, report->rate,

@@ -161,8 +161,12 @@ static inline int checked_rung(facs_kernels *k, int i)
     }
     if (!narrow_samples)
         return facs_kernels_rung(i) && facs_kernels_select(k, facs_kernels_rung(i));
-    return i < NARROW && facs_kernels_select_bfloat16(k, narrow[i]) &&
-           !strcmp(k->name, narrow[i]);
+    /* a processor may lack one and have the next */
+    for (int j = 0; j < NARROW; j++)
+        if (facs_kernels_select_bfloat16(k, narrow[j]) && !strcmp(k->name, narrow[j]) &&
+            i-- == 0)
+            return 1;
+    return 0;
 }
 
 enum { SCRATCH_GUARD = 64 };

@@ -77,7 +77,8 @@ static result run(const char *name, double width, facs_precision precision, facs
 
     for (int i = 0; i < IMAGES * LABELS; i++) dlogits[i] = (facs_real)(i % 5 - 2) / 10;
     CHECK_OK(facs_session_infer(s, FACS_STRETCH_LOGITS, pixels, NULL, IMAGES, r.logits));
-    for (int round = 0; round < 4; round++) { /* the later ones are recordings */
+    /* All rounds give the same; a device's later ones are recordings. */
+    for (int round = 0; round < (on_device ? 4 : 1); round++) {
         CHECK_OK(facs_session_forward(s, mode, pixels, NULL, IMAGES, 3, 1, r.trained));
         CHECK_OK(facs_session_backward(s, dlogits, IMAGES));
     }
@@ -188,13 +189,10 @@ static void test_too_large(void)
 int main(void)
 {
     const char *path = getenv("FACS_TEST_PLUGIN");
-    if (!path) {
-        printf("device: skipped, FACS_TEST_PLUGIN is not set\n");
-        return 0;
-    }
+    if (!path || !*path) return check_skipped("device", "FACS_TEST_PLUGIN is not set");
     fill();
     CHECK_OK(facs_plugin_load(&plugin, path));
-    if (plugin.device) {
+    if (!check_failed) {
         test_passes("mobilenet_v1", 0.25);
         test_passes("mobilenet_v2", 0.35);
         test_passes("densenet121", 1);

@@ -259,8 +259,8 @@ static void run_both(const facs_kernels *k, int threads, const conv_case *c, fac
     sample weights = sample_create(1, 1, c->g.kh * c->g.kw * c->g.ci, c->g.co, 0);
     backward(k, threads, c, dx ? dx : &input.t, dw ? dw : weights.t.data, sums,
              sums ? sums + stride : NULL);
-    free(input.block);
-    free(weights.block);
+    block_free(input.block);
+    block_free(weights.block);
 }
 
 static void run_both_x(const facs_kernels *k, int threads, const void *data, facs_tensor *out)

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+import build_flags
+
 LIBRARY = ("csrc/core", "csrc/kernel/ref")
 
 
 def compiled(target: Path, *sources: Path) -> Path:
     """A shared object; the test is skipped where nothing can compile it."""
-    compiler = shutil.which("cc")
-    if compiler is None or not (ROOT / "csrc").exists():
+    own = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    compiler = own if shutil.which(own[0]) else ["cc"]
+    if shutil.which(compiler[0]) is None or not (ROOT / "csrc").exists():
         pytest.skip("needs a C compiler and the sources")
-    flags = ["-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-fopenmp", "-std=c11", f"-I{ROOT / 'csrc'}"]
-    subprocess.run([compiler, *flags, "-o", str(target), *map(str, sources), "-lm", "-Wl,--no-undefined"], check=True)
+    flags = [*module_flags(), "-fPIC", "-shared", f"-I{ROOT / 'csrc'}"]
+    subprocess.run([*compiler, *flags, "-o", str(target), *map(str, sources), "-lm", "-Wl,--no-undefined"], check=True)
     return target
+
+
+def module_flags() -> list[str]:
+    """Those of the module, in its order: the same numbers to the bit want the same optimisation."""
+    python = shlex.split(sysconfig.get_config_var("CFLAGS") or "")
+    return [*python, *shlex.split(os.environ.get("CFLAGS", "")), *build_flags.BASELINE]
 
 
 def pretend_device(folder: Path) -> Path:

@@ -239,10 +239,11 @@ struct facs_recording {
     cudaGraphExec_t graph;
 };
 
-/* Captures what work launches. A failure leaves the graph NULL: the work is then launched as
- * it is. */
+/* Captures what work launches. A failure leaves the graph NULL and no error behind: the work is
+ * then launched as it is. */
 static void capture(facs_recording *r, void (*work)(void *context), void *context)
 {
+    const fault before = first_fault;
     cudaGraph_t graph = NULL;
 
     if (cudaStreamBeginCapture(cudaStreamPerThread, cudaStreamCaptureModeThreadLocal) !=
@@ -252,8 +253,10 @@ static void capture(facs_recording *r, void (*work)(void *context), void *contex
     }
     work(context);
     if (cudaStreamEndCapture(cudaStreamPerThread, &graph) != cudaSuccess || !graph ||
-        cudaGraphInstantiate(&r->graph, graph, 0) != cudaSuccess)
+        cudaGraphInstantiate(&r->graph, graph, 0) != cudaSuccess) {
         r->graph = NULL;
+        first_fault = before;
+    }
     if (graph) (void)cudaGraphDestroy(graph);
     (void)cudaGetLastError();
 }
