@@ -19,6 +19,7 @@ from facsnet import __version__
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 import build_flags
+import cuda_plugin
 
 FOLDERS = ("benchmarks", "csrc", "docs", "notebooks", "python", "tests", "tools")
 FILES = (
@@ -48,7 +49,12 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def built(tree: Path, kind: str) -> Path:
     """Runs a hook of the build backend as pip does."""
     flags = [path.read_text() for path in (tree / "build").glob("temp.*/flags")]
-    environment = {**os.environ, "FACS_WERROR": "1" if "-Werror" in "".join(flags) else ""}
+    # One architecture shows where the plugin goes; `make cuda` compiles all of them.
+    environment = {
+        **os.environ,
+        "FACS_WERROR": "1" if "-Werror" in "".join(flags) else "",
+        "FACS_CUDA_ARCH": "80",
+    }
     script = f"from setuptools import build_meta; build_meta.build_{kind}('dist')"
     run = subprocess.run(
         [sys.executable, "-c", script], cwd=tree, env=environment, capture_output=True, text=True, check=False
@@ -75,6 +81,8 @@ def test_wheel_holds_the_package_and_nothing_else(tree: Path) -> None:
         wanted.add("facsnet/libfacs_openblas.so")
     if blas.library and blas.licence:
         wanted.add("facsnet/libfacs_openblas.LICENSE")
+    if cuda_plugin.wanted() != "0" and cuda_plugin.find_nvcc():
+        wanted.add("facsnet/libfacs_cuda.so")
     assert names == wanted
     for name in ("py.typed", "_core.pyi", "templates/report.html", "models/mobilenet_v1_0.25_synthetic.safetensors"):
         assert f"facsnet/{name}" in names
