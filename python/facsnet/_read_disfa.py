@@ -76,8 +76,8 @@ def read_disfa(
         ``Frames_right`` in ``root``.
     extract : bool
         Extract the videos that this folder lacks, packed, which takes ``pip install facsnet[video]`` and
-        20 GB. False leaves videos alone; where there is no such folder, the paths are those of frames
-        yet to be extracted to single files.
+        20 GB. False leaves videos alone and does not miss them; where there is no such folder, the paths
+        are those of frames yet to be extracted to single files.
     complete : bool
         Want all 27 subjects and the published count of frames; False takes a part of the data set.
     progress : bool, optional
@@ -110,8 +110,13 @@ def read_disfa(
     intensity = _read_labels(place, findings, names, complete)
     store = place / f"Frames_{camera}" if frames is None else Path(frames)
     videos = _find_videos(place, camera, intensity, findings)
-    findings.stop()
     opened = open_frames(store) if FrameStore.is_at(store) else None
+    if extract and not videos and opened is None:
+        findings.add(
+            f"there is neither a folder {_CAMERAS[camera]} nor one of extracted frames, {store.name}; "
+            "extract=False reads the labels alone"
+        )
+    findings.stop()
     lacking = [path for path in videos.values() if opened is None or path.stem not in opened.videos]
     if extract and lacking:
         if opened is not None and opened.recipe is not None:

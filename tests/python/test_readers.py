@@ -32,7 +32,7 @@ def whole_disfa(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
 
 def test_disfa_has_the_counts_of_table_1(whole_disfa: tuple[Path, dict[str, np.ndarray]]) -> None:
     root, tables = whole_disfa
-    s = fn.read_disfa(root)
+    s = fn.read_disfa(root, extract=False)
     assert len(s) == 130_814
     assert s.label_names == DISFA_AUS
     counts = dict(zip(s.label_names, np.nansum(s.labels, axis=0).astype(int).tolist(), strict=True))
@@ -47,7 +47,7 @@ def test_disfa_has_the_counts_of_table_1(whole_disfa: tuple[Path, dict[str, np.n
 
 def test_disfa_without_annotation_errors(whole_disfa: tuple[Path, dict[str, np.ndarray]]) -> None:
     root, tables = whole_disfa
-    s = fn.read_disfa(root, positive=1, camera="right", aus=(12, "AU25", "4"), drop_errors=True)
+    s = fn.read_disfa(root, positive=1, camera="right", aus=(12, "AU25", "4"), drop_errors=True, extract=False)
     assert s.label_names == ("AU12", "AU25", "AU04")
     dropped = sum(last - first + 1 for spans in DISFA_ERRORS.values() for first, last in spans)
     assert len(s) == 130_814 - dropped
@@ -63,12 +63,12 @@ def test_disfa_without_annotation_errors(whole_disfa: tuple[Path, dict[str, np.n
 def test_part_of_disfa(tmp_path: Path) -> None:
     levels = trees.disfa_levels(["SN001", "SN032"])
     root = trees.disfa(tmp_path, levels)
-    s = fn.read_disfa(root, complete=False)
+    s = fn.read_disfa(root, complete=False, extract=False)
     assert list(s.subjects) == ["SN001"] * 6 + ["SN032"] * 6
     assert list(s.folds_column) == ["1"] * 12
     np.testing.assert_array_equal(s.labels, np.concatenate(list(levels.values())) >= 2)
     (root / "ActionUnit_Labels" / "SN001" / "SN001_au5.txt").unlink()
-    assert len(fn.read_disfa(root, complete=False, aus=[1, 2])) == 12
+    assert len(fn.read_disfa(root, complete=False, extract=False, aus=[1, 2])) == 12
 
 
 def test_celeba(tmp_path: Path) -> None:

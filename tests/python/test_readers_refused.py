@@ -105,9 +105,15 @@ def disfa(tmp_path: Path) -> Path:
     ],
 )  # fmt: skip
 def test_damaged_disfa(disfa: Path, damage: Damage, message: str) -> None:
-    assert len(fn.read_disfa(disfa, complete=False)) == 12
+    assert len(fn.read_disfa(disfa, complete=False, extract=False)) == 12
     damage(disfa)
-    refused(lambda: fn.read_disfa(disfa, complete=False), message)
+    refused(lambda: fn.read_disfa(disfa, complete=False, extract=False), message)
+
+
+def test_disfa_without_videos(disfa: Path) -> None:
+    refused(
+        lambda: fn.read_disfa(disfa, complete=False), "neither a folder Videos_LeftCamera nor one of extracted frames"
+    )
 
 
 def test_incomplete_disfa_tells_everything_at_once(disfa: Path) -> None:
@@ -115,7 +121,7 @@ def test_incomplete_disfa_tells_everything_at_once(disfa: Path) -> None:
     with pytest.raises(fn.FormatError) as caught:
         fn.read_disfa(disfa)
     message = str(caught.value)
-    assert f"DISFA at {disfa}: 25 things are wrong:" in message
+    assert f"DISFA at {disfa}: 26 things are wrong:" in message
     assert "25 of 27 subjects are missing: SN003, SN004" in message
     assert "SN001: label files are missing: AU04" in message
     assert "SN002_au1.txt: has 6 frames, want 4845" in message
@@ -377,7 +383,7 @@ def test_every_prefix_of_a_label_file_is_refused(disfa: Path) -> None:
     data = (disfa / AU1).read_bytes()
     for size in range(len(data) - 1):  # without the last line end it says the same
         write(disfa / AU1, data[:size])
-        refused(lambda: fn.read_disfa(disfa, complete=False), "SN001_au1.txt")
+        refused(lambda: fn.read_disfa(disfa, complete=False, extract=False), "SN001_au1.txt")
 
 
 PIECES = (
