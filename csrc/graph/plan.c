@@ -1,6 +1,8 @@
 #include "core/memory.h"
 #include "graph/plan_internal.h"
 
+#include <math.h>
+
 /* Scratch for the statistics of node i, where its op does not take them itself. */
 static size_t statistics_scratch(const facs_plan *plan, int i, int threads)
 {
@@ -92,13 +94,17 @@ static void lay_out(facs_plan *plan)
  * states and scratch of the order of a buffer. */
 static facs_status check_size(const facs_plan *plan)
 {
-    double most = 0;
+    double most = 0, pixels = 0;
 
     for (int i = 0; i < plan->count; i++) {
         const facs_shape s = plan->nodes[i].node.shape;
-        const double numbers = (double)s.h * s.w * s.c;
-        most = numbers > most ? numbers : most;
+        most = fmax(most, (double)s.h * s.w * s.c);
+        pixels = fmax(pixels, (double)s.h * s.w);
     }
+    /* Kernels of a separate device count pixels in int. */
+    if (plan->device->separate && (double)plan->options.batch * pixels > INT32_MAX)
+        return facs_fail(FACS_E_OOM, "plan: %lld images have more than 2^31 pixels",
+                         (long long)plan->options.batch);
     const double bytes = (double)plan->options.batch * plan->options.lanes * plan->count * 8 *
                          sizeof(facs_real) * most;
     if (bytes < (double)(INT64_MAX / 2)) return FACS_OK;
