@@ -87,8 +87,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", nargs="+", default=["ckplus", "celeba"], choices=["ckplus", "celeba"])
     parser.add_argument("--losses", nargs="+", default=list(LOSSES), choices=list(LOSSES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2], help="of CK+")
-    parser.add_argument("--images", type=int, default=2000, help="of CelebA's training part")
+    parser.add_argument(
+        "--folds", type=int, nargs="+", default=[0, 1, 2], help="of CK+; parts of CelebA's training images"
+    )
+    parser.add_argument("--images", type=int, default=2000, help="of a part of CelebA")
     parser.add_argument("--width", type=float, default=0.25, choices=[0.25, 1.0])
     parser.add_argument("--unfreeze", default="block12", help="first block that the second stage trains")
     parser.add_argument("--head-epochs", type=int, default=20)
@@ -104,7 +106,8 @@ def parse() -> argparse.Namespace:
 def parts_of(data: str, o: argparse.Namespace) -> Iterator[Part]:
     if data == "celeba":
         train, valid, test = celeba.parts()
-        yield Part("celeba", train[: o.images], valid, test)
+        for part in o.folds:
+            yield Part(f"celeba_part{part}", train[part * o.images : (part + 1) * o.images], valid, test)
         return
     samples = fn.Samples.from_csv(data_folder("ckplus") / "labels.csv")
     samples = samples.select_labels(samples.labels_with(min_positives=60))
