@@ -396,10 +396,7 @@ static void infer_chunk(void *context, int64_t chunk, int worker)
     r.lane = worker;
     r.images = left < all->per_chunk ? left : all->per_chunk;
     load(&r, all->source, first);
-    if (r.plan->device->separate)
-        run_images(&r, FACS_PLAN_FORWARD, forward);
-    else
-        forward(&r);
+    run_images(&r, FACS_PLAN_FORWARD, forward);
     const facs_tensor y = tensor_of(&r, last, last->value);
     const facs_context context_of_copy = context_of(&r);
     const int64_t numbers = (int64_t)y.h * y.w * y.c;
