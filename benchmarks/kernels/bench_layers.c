@@ -5,8 +5,9 @@
  *   build/ctest/plain/bench_layers [network [infer|train [batch [threads [dtype [rung]]]]]]
  *
  * `infer` runs in lanes' chunks of two images on one thread, as inference does, and then gives
- * the speed of `batch` images on `threads` lanes. A rung that is the path of a device's plugin
- * runs there, whole batches at once; each layer is then waited for, which costs some 10 us. */
+ * the speed of `batch` images on `threads` lanes; a single image is split among the threads. A
+ * rung that is the path of a device's plugin runs there, whole batches at once; each layer is
+ * then waited for, which costs some 10 us. */
 
 #include "core/clock.h"
 #include "core/memory.h"
@@ -165,16 +166,16 @@ static void run(const setting *o)
     const facs_device *device = choose(o->rung, &kernels, &narrow);
     const facs_device *memory = device ? device : &facs_device_cpu;
     if (facs_training_graph_create(&t, network, FACS_LOSS_BCE, &loss)) stop("graph");
-    const facs_plan_options plan_options = {.first = network->input,
-                                            .last = o->training ? t.loss : network->logits,
-                                            .boundary = o->training ? 0 : t.graph.count,
-                                            .mode =
-                                                o->training ? FACS_MODE_TRAIN : FACS_MODE_INFER,
-                                            .batch = o->training || device ? o->batch : LANE,
-                                            .threads = o->training && !device ? o->threads : 1,
-                                            .lanes = 1,
-                                            .device = device,
-                                            .narrow = o->narrow ? &narrow : NULL};
+    const facs_plan_options plan_options = {
+        .first = network->input,
+        .last = o->training ? t.loss : network->logits,
+        .boundary = o->training ? 0 : t.graph.count,
+        .mode = o->training ? FACS_MODE_TRAIN : FACS_MODE_INFER,
+        .batch = o->training || device || o->batch < LANE ? o->batch : LANE,
+        .threads = (o->training || o->batch < LANE) && !device ? o->threads : 1,
+        .lanes = 1,
+        .device = device,
+        .narrow = o->narrow ? &narrow : NULL};
     if (facs_plan_create(&plan, &t.graph, &kernels, &plan_options)) stop("plan");
     const int64_t n = plan_options.batch, count = n * 224 * 224 * 3;
     facs_real *numbers = calloc((size_t)count, sizeof *numbers);

@@ -22,7 +22,7 @@
 
 #    include <immintrin.h>
 
-enum { SIMD_WIDTH = 16, SIMD_TILE_ROWS = 14, SIMD_GRADIENT_ROWS = 8 };
+enum { SIMD_WIDTH = 16, SIMD_TILE_ROWS = 14 };
 typedef __m512 simd;
 
 SIMD_INLINE simd simd_set(float x)
@@ -136,7 +136,7 @@ SIMD_INLINE void simd_store_part_bfloat16(uint16_t *p, simd x, int count)
 
 #    include <immintrin.h>
 
-enum { SIMD_WIDTH = 8, SIMD_TILE_ROWS = 6, SIMD_GRADIENT_ROWS = 6 };
+enum { SIMD_WIDTH = 8, SIMD_TILE_ROWS = 6 };
 typedef __m256 simd;
 
 SIMD_INLINE simd simd_set(float x)
@@ -230,7 +230,7 @@ SIMD_INLINE void simd_store_bfloat16(uint16_t *p, simd x)
 
 #else /* vector extensions of the compiler: SSE2, NEON and others */
 
-enum { SIMD_WIDTH = 4, SIMD_TILE_ROWS = 6, SIMD_GRADIENT_ROWS = 6 };
+enum { SIMD_WIDTH = 4, SIMD_TILE_ROWS = 6 };
 typedef float simd __attribute__((vector_size(16)));
 typedef int32_t simd_bits __attribute__((vector_size(16)));
 
@@ -361,6 +361,12 @@ SIMD_INLINE simd simd_pair(const uint16_t *x, const uint16_t *y, int count)
 SIMD_INLINE void simd_prefetch(const void *p)
 {
     __builtin_prefetch(p, 0, 2);
+}
+
+/* The same towards the first-level cache. */
+SIMD_INLINE void simd_prefetch_near(const void *p)
+{
+    __builtin_prefetch(p, 0, 3);
 }
 
 SIMD_INLINE simd simd_zero(void)
