@@ -249,7 +249,8 @@ static void trace_values(facs_plan *plan)
                 (plan->nodes[p->node.input[j]].applied && p->needs_gradient))
                 use_backward(plan, p->node.input[j], backward);
         }
-        if (reads & FACS_READS_Y || facs_plan_is_corrected(plan, i))
+        if (reads & FACS_READS_Y ||
+            (facs_plan_is_corrected(plan, i) && !(reads & FACS_REMAKES_Y)))
             use(plan, p->value, backward);
         if (p->node.op == FACS_OP_LOSS) /* the caller reads the logits after the step */
             use(plan, plan->nodes[p->node.input[0]].value, 2 * plan->count);

@@ -145,6 +145,63 @@ static void test_applying_equals_keeping(const facs_network *network,
     free(kept);
 }
 
+/* Values of the first pooling of a DenseNet at its usual size, and the gradients below it;
+ * returns the value, which the caller frees. */
+static facs_real *pool_of(const facs_network *network, const facs_kernels *kernels, int keep,
+                          facs_real *gradients, int64_t *count)
+{
+    facs_plan_options options = training_options(network);
+    const size_t bytes = (size_t)network->graph.parameter_numbers * sizeof(facs_real);
+    const size_t numbers = (size_t)IMAGES * 224 * 224 * 3;
+    facs_real *parameters = malloc(bytes), *pixels = malloc(numbers * sizeof *pixels);
+    facs_plan *plan;
+
+    for (size_t i = 0; i < numbers; i++) pixels[i] = (facs_real)(i * 7919 % 251) / 125 - 1;
+    memcpy(parameters, network->parameters, bytes);
+    options.last = facs_graph_find_node(&network->graph, "features.pool0");
+    options.keep = keep;
+    CHECK_OK(facs_plan_create(&plan, &network->graph, kernels, &options));
+    facs_plan_bind(plan, parameters, gradients);
+    facs_plan_prepare(plan);
+    facs_plan_load(plan, &(facs_source){.numbers = pixels}, IMAGES);
+    facs_plan_forward(plan, IMAGES, 0, 0);
+    const facs_tensor y = facs_plan_value(plan, options.last, IMAGES);
+    *count = facs_tensor_pixels(&y) * y.c;
+    facs_real *value = malloc((size_t)*count * sizeof *value);
+    memcpy(value, y.data, (size_t)*count * sizeof *value);
+    facs_tensor dy = facs_plan_gradient(plan, options.last, IMAGES);
+    for (int64_t i = 0; i < *count; i++) dy.data[i] = (facs_real)(i * 31 % 103) / 50 - 1;
+    facs_plan_backward(plan);
+    facs_plan_free(plan);
+    free(parameters);
+    free(pixels);
+    return value;
+}
+
+/* A maximum that applies its BatchNorm to two images and then to one gives the bits of a whole
+ * batch, and its gradients but for the order of the sums. */
+static void test_maximum_in_parts(const facs_kernels *kernels)
+{
+    const facs_network_options o = {
+        .input_size = 224, .labels = LABELS, .width = 1, .activation = {0, 6}, .epsilon = 1e-3};
+    facs_network *network;
+    CHECK_OK(facs_network_create(&network, "densenet121", &o, 5));
+    const size_t bytes = (size_t)network->graph.parameter_numbers * sizeof(facs_real);
+    const int64_t some = network->graph.parameters[3].offset; /* conv0, norm0's gamma, beta */
+    facs_real *gradients[2] = {calloc(1, bytes), calloc(1, bytes)};
+    int64_t count;
+
+    facs_real *parts = pool_of(network, kernels, 0, gradients[0], &count);
+    facs_real *whole = pool_of(network, kernels, 1, gradients[1], &count);
+    CHECK(memcmp(parts, whole, (size_t)count * sizeof *parts) == 0);
+    CHECK(distance(gradients[0], gradients[1], some) < 1e-4);
+    free(parts);
+    free(whole);
+    free(gradients[0]);
+    free(gradients[1]);
+    facs_network_free(network);
+}
+
 static void test_lanes_and_chunks(const facs_network *network, const facs_kernels *kernels)
 {
     const facs_source source = {.numbers = input};
@@ -317,6 +374,7 @@ int main(void)
     test_placing();
     test_scratch();
     test_fusing_saves(&kernels);
+    test_maximum_in_parts(&kernels);
     for (int i = 0; facs_network_names(i); i++) {
         facs_network *network = make_network(facs_network_names(i));
         test_applying_equals_keeping(network, &kernels);
