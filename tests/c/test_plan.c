@@ -301,6 +301,40 @@ static void test_fusing_saves(const facs_kernels *kernels)
     facs_network_free(network);
 }
 
+static size_t most_in_use(const facs_plan *plan)
+{
+    size_t most = 0;
+    for (int step = 0; step <= 2 * plan->count; step++) {
+        size_t used = 0;
+        for (int i = 0; i < plan->buffer_count; i++) {
+            const facs_buffer *b = &plan->buffers[i];
+            used += b->begin <= step && step <= b->end ? b->bytes : 0;
+        }
+        most = used > most ? used : most;
+    }
+    return most;
+}
+
+/* At their usual size the buffers of a training step have hardly a gap between them. */
+static void test_training_is_tight(const facs_kernels *kernels)
+{
+    static const char *const names[] = {"mobilenet_v1", "mobilenet_v2", "densenet121",
+                                        "densenet201"};
+    const facs_network_options o = {
+        .input_size = 224, .labels = LABELS, .width = 1, .activation = {0, 6}, .epsilon = 1e-3};
+
+    for (int i = 0; i < 4; i++) {
+        facs_network *network;
+        facs_plan *plan;
+        CHECK_OK(facs_network_create(&network, names[i], &o, 5));
+        const facs_plan_options options = training_options(network);
+        CHECK_OK(facs_plan_create(&plan, &network->graph, kernels, &options));
+        CHECK((double)plan->buffer_bytes <= 1.01 * (double)most_in_use(plan));
+        facs_plan_free(plan);
+        facs_network_free(network);
+    }
+}
+
 /* A plan asks for the scratch of its whole batch, so fewer images must not need more. */
 static void test_scratch_grows(const char *name, int side, double width,
                                const facs_kernels *kernels)
@@ -374,6 +408,7 @@ int main(void)
     test_placing();
     test_scratch();
     test_fusing_saves(&kernels);
+    test_training_is_tight(&kernels);
     test_maximum_in_parts(&kernels);
     for (int i = 0; facs_network_names(i); i++) {
         facs_network *network = make_network(facs_network_names(i));
