@@ -226,15 +226,28 @@ void facs_plan_forward(facs_plan *plan, int64_t n, uint64_t seed, uint32_t step)
     run_images(&r, FACS_PLAN_FORWARD, forward);
 }
 
-static void replay(const run *r, int step)
+/* The values that node i reads and gives, as they are during backward. */
+static facs_call backward_call_of(const run *r, int i)
 {
     const facs_plan *plan = r->plan;
-    for (int i = 0; i < plan->count; i++) {
-        const facs_plan_node *p = &plan->nodes[i];
-        if (p->replay_step != step) continue;
-        facs_call call = call_of(r, i);
-        call.y = tensor_of(r, p, p->replayed);
-        facs_op_get(p->node.op)->op->replay(&call);
+    const facs_plan_node *p = &plan->nodes[i];
+    facs_call call = call_of(r, i);
+
+    if (p->replayed.buffer >= 0 && !p->applied) call.y = tensor_of(r, p, p->replayed);
+    for (int j = 0; j < facs_op_get(p->node.op)->inputs; j++) {
+        const facs_plan_node *x = &plan->nodes[p->node.input[j]];
+        if (x->replayed.buffer >= 0) call.x[j] = tensor_of(r, x, x->replayed);
+    }
+    return call;
+}
+
+/* Forward order, since what is replayed may read what is. */
+static void replay(const run *r, int step)
+{
+    for (int i = 0; i < r->plan->count; i++) {
+        if (r->plan->nodes[i].replay_step != step) continue;
+        const facs_call call = backward_call_of(r, i);
+        facs_op_get(call.node->op)->op->replay(&call);
     }
 }
 
@@ -258,12 +271,11 @@ static void backward_node(const run *r, int i)
     const facs_plan *plan = r->plan;
     const facs_plan_node *p = &plan->nodes[i];
     const facs_op_row *row = facs_op_get(p->node.op);
-    facs_call call = call_of(r, i);
+    facs_call call = backward_call_of(r, i);
 
     if (!p->applied) call.dy = tensor_of(r, p, p->gradient);
     for (int j = 0; j < row->inputs; j++) {
         const facs_plan_node *x = &plan->nodes[p->node.input[j]];
-        if (x->replayed.buffer >= 0) call.x[j] = tensor_of(r, x, x->replayed);
         call.dx[j] = tensor_of(r, x, x->gradient);
         call.accumulate[j] = p->accumulate[j];
         if (p->clear[j]) clear_gradient(r, x);

@@ -23,6 +23,9 @@ typedef struct facs_plan_options {
      * of facs_real. Borrowed. */
     const facs_kernels *narrow;
     int keep; /* BatchNorms that train neither applied by their readers nor computed again */
+    /* Convolutions inside a block, and the first of all, are computed again for backward
+     * instead of kept: the same bits in less memory and more time. Not beside `keep`. */
+    int recompute;
     const facs_device
         *device; /* of the kernels and of every pointer but a source's; NULL: CPU */
 } facs_plan_options;

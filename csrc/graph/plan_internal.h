@@ -32,6 +32,7 @@ typedef struct facs_plan_node {
     int applied; /* a BatchNorm that its readers apply: its views are those of its input */
     int chain;   /* the depthwise convolution of a facs_separable that this node ends, or -1 */
     int step;    /* the node that computes this one: itself, or the end of its chain */
+    int dropped; /* its value is not kept for backward, but replayed where that reads it */
     facs_view value, replayed, gradient;
     int replay_step; /* backward step before which the value is replayed, or -1 */
     int accumulate[FACS_MAX_INPUTS];
@@ -112,7 +113,7 @@ int facs_plan_is_corrected(const facs_plan *plan, int i);
  * same numbers where the plan begins with its value. */
 int facs_plan_op_counts(const facs_plan *plan, int i);
 
-/* Fills needs_gradient, applied, views, buffers with lifetimes, accumulate and clear. */
+/* Fills needs_gradient, applied, dropped, views, buffers with lifetimes, accumulate, clear. */
 facs_status facs_plan_trace(facs_plan *plan);
 
 /* Places buffers so that no two that live at once overlap; returns the bytes needed. */

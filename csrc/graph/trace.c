@@ -64,13 +64,38 @@ static int is_whole(const facs_plan_node *p)
     return p->value.stride == p->node.shape.c;
 }
 
-/* A value can be computed again for backward when its own input is kept anyway. */
-static int is_replayable(const facs_plan *plan, int i)
+/* Whether all that reads node i, itself or through a BatchNorm that it applies, is of the block
+ * (-1: of any) and leaves it as it is. */
+static int is_read_inside(const facs_plan *plan, int i, int block)
+{
+    for (int k = i + 1; k < plan->count; k++) {
+        const facs_plan_node *p = &plan->nodes[k];
+        for (int j = 0; j < row_of(p)->inputs; j++) {
+            if (p->node.input[j] != i) continue;
+            if (block >= 0 && p->node.block != block) return 0;
+            if (p->node.op == FACS_OP_ACTIVATION) return 0; /* writes over what it reads */
+            if (p->applied && !is_read_inside(plan, k, block)) return 0;
+        }
+    }
+    return 1;
+}
+
+/* A BatchNorm's output is cheap to compute again. A convolution's is where memory is worth
+ * more than time, and then from no further than what enters its block, or the images. */
+static int is_dropped(const facs_plan *plan, int i)
 {
     const facs_plan_node *p = &plan->nodes[i];
-    return !plan->options.keep && !p->applied && row_of(p)->op->replay && p->needs_gradient &&
-           p->mode != FACS_MODE_INFER && i + 1 < plan->count && is_whole(p) &&
-           !row_of(&plan->nodes[p->node.input[0]])->op->replay;
+    if (plan->options.keep || p->applied || !row_of(p)->op->replay || !p->needs_gradient ||
+        p->mode == FACS_MODE_INFER || i + 1 == plan->count || !is_whole(p))
+        return 0;
+    if (p->node.op != FACS_OP_CONV) return 1;
+    return plan->options.recompute &&
+           is_read_inside(plan, i, p->node.input[0] == 0 ? -1 : p->node.block);
+}
+
+static void find_dropped(facs_plan *plan)
+{
+    for (int i = 0; i < plan->count; i++) plan->nodes[i].dropped = is_dropped(plan, i);
 }
 
 /* Opens a buffer for node i's shape with `stride` channels to a pixel. */
@@ -200,8 +225,7 @@ static void share_in_place(facs_plan *plan)
         const facs_plan_node *x = &plan->nodes[p->node.input[0]];
         const int read_later = p->needs_gradient && (row_of(p)->reads & FACS_READS_X);
         const int reads_itself = x->needs_gradient && (row_of(x)->reads & FACS_READS_Y);
-        if (!read_later && !reads_itself && !is_replayable(plan, p->node.input[0]))
-            p->value = x->value;
+        if (!read_later && !reads_itself && !x->dropped) p->value = x->value;
     }
     for (int i = plan->count - 1; i >= 0; i--) {
         facs_plan_node *p = &plan->nodes[i];
@@ -222,16 +246,19 @@ static void view_applied(facs_plan *plan)
     }
 }
 
-/* The value of node i is read by the backward step of one of its readers. */
+/* The value of node i, or of what an applied BatchNorm shows, is read at a backward step. */
 static void use_backward(facs_plan *plan, int i, int step)
 {
     facs_plan_node *p = &plan->nodes[i];
-    if (!is_replayable(plan, i)) {
+    if (p->applied) p = &plan->nodes[p->node.input[0]];
+    if (!p->dropped) {
         use(plan, p->value, step);
         return;
     }
-    if (p->replayed.buffer < 0)
-        p->replayed = (facs_view){new_buffer(plan, i, p->node.shape.c), 0, p->node.shape.c};
+    if (p->replayed.buffer < 0) {
+        const int own = (int)(p - plan->nodes);
+        p->replayed = (facs_view){new_buffer(plan, own, p->node.shape.c), 0, p->node.shape.c};
+    }
     if (p->replay_step < 0 || step < p->replay_step) p->replay_step = step;
     use(plan, p->replayed, step);
 }
@@ -249,12 +276,27 @@ static void trace_values(facs_plan *plan)
                 (plan->nodes[p->node.input[j]].applied && p->needs_gradient))
                 use_backward(plan, p->node.input[j], backward);
         }
-        if (reads & FACS_READS_Y || facs_plan_is_corrected(plan, i))
-            use(plan, p->value, backward);
+        if (reads & FACS_READS_Y ||
+            (facs_plan_is_corrected(plan, i) && !(reads & FACS_REMAKES_Y)))
+            use_backward(plan, i, backward);
         if (p->node.op == FACS_OP_LOSS) /* the caller reads the logits after the step */
             use(plan, plan->nodes[p->node.input[0]].value, 2 * plan->count);
     }
     use(plan, plan->nodes[plan->count - 1].value, 2 * plan->count);
+}
+
+/* What is replayed reads its inputs then, which may be replayed themselves: from the last node
+ * on, so that a reader's step is final. */
+static void trace_replays(facs_plan *plan)
+{
+    for (int i = plan->count - 1; i >= 0; i--) {
+        const facs_plan_node *p = &plan->nodes[i];
+        for (int j = 0; j < row_of(p)->inputs && p->replay_step >= 0; j++)
+            use_backward(plan, p->node.input[j], p->replay_step);
+    }
+    for (int i = 0; i < plan->count; i++)
+        if (plan->nodes[i].applied)
+            plan->nodes[i].replayed = plan->nodes[plan->nodes[i].node.input[0]].replayed;
 }
 
 static void trace_gradients(facs_plan *plan, char *written)
@@ -292,10 +334,12 @@ facs_status facs_plan_trace(facs_plan *plan)
     find_gradients(plan);
     find_applied(plan);
     FACS_TRY(assign_views(plan));
+    find_dropped(plan);
     find_counted(plan);
     share_in_place(plan);
     view_applied(plan);
     trace_values(plan);
+    trace_replays(plan);
     FACS_TRY(facs_allocate(&written, most, sizeof *written, "plan"));
     trace_gradients(plan, written);
     facs_free(written);

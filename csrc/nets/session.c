@@ -359,7 +359,7 @@ facs_status facs_training_graph_create(facs_training_graph *t, const facs_networ
 }
 
 facs_status facs_session_measure(const facs_session *s, int64_t batch, int training, int block,
-                                 size_t *bytes)
+                                 int recompute, size_t *bytes)
 {
     const facs_loss_options loss = {.epsilon = (facs_real)1e-7};
     facs_training_graph t;
@@ -379,6 +379,7 @@ facs_status facs_session_measure(const facs_session *s, int64_t batch, int train
                                        .threads = s->threads,
                                        .lanes = 1,
                                        .narrow = facs_session_narrow(s),
+                                       .recompute = recompute,
                                        .device = s->device};
     const facs_status status = facs_plan_measure(bytes, &t.graph, &s->kernels, &options);
     facs_free(t.graph.nodes);

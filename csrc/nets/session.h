@@ -93,9 +93,9 @@ facs_status facs_session_backward(facs_session *session, const facs_real *dlogit
                                   int64_t n) FACS_MUST_USE;
 
 /* Arena bytes of inference, which are the same for every batch, or of a training step from a
- * block on, with loss. */
+ * block on, with loss; recompute: see facs_plan_options. */
 facs_status facs_session_measure(const facs_session *session, int64_t batch, int training,
-                                 int block, size_t *bytes) FACS_MUST_USE;
+                                 int block, int recompute, size_t *bytes) FACS_MUST_USE;
 
 /* A copy of the network's graph with target, mask and loss behind the logits. */
 typedef struct facs_training_graph {

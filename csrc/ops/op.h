@@ -10,7 +10,8 @@
  * what it costs, and how it runs forward and backward through the kernel table. Ops do no
  * arithmetic on tensors themselves, so they drive any device. */
 
-enum { FACS_READS_NOTHING = 0, FACS_READS_X = 1, FACS_READS_Y = 2 };
+/* FACS_REMAKES_Y: where its gradient is to be corrected, it makes y again from x. */
+enum { FACS_READS_NOTHING = 0, FACS_READS_X = 1, FACS_READS_Y = 2, FACS_REMAKES_Y = 4 };
 enum { FACS_MAX_INPUTS = 3, FACS_MAX_PARAMETERS = 6, FACS_NAME_SIZE = 96 };
 
 typedef enum facs_op_kind {

@@ -189,6 +189,14 @@ static void forward(const facs_call *call)
     }
 }
 
+/* Its moments were taken when y was first computed. */
+static void replay(const facs_call *call)
+{
+    facs_call again = *call;
+    again.statistics = (facs_statistics){0};
+    forward(&again);
+}
+
 static void backward_dense(const facs_call *call, const facs_correction *correction)
 {
     const facs_kernels *k = call->kernels;
@@ -266,5 +274,6 @@ const facs_op facs_op_conv = {
     .prepare = prepare,
     .takes_norm = takes_norm,
     .forward = forward,
+    .replay = replay,
     .backward = backward,
 };

@@ -172,15 +172,15 @@ static PyObject *network_plan_bytes(PyObject *object, PyObject *args)
 {
     facs_network_object *self = (facs_network_object *)object;
     long long batch;
-    int training;
+    int training, recompute;
     const char *block;
     size_t bytes;
     facs_status status;
-    if (!PyArg_ParseTuple(args, "Lps", &batch, &training, &block)) return NULL;
+    if (!PyArg_ParseTuple(args, "Lpsp", &batch, &training, &block, &recompute)) return NULL;
     const int index = find_block(object, block);
     if (index < 0 || facs_py_network_enter(object) < 0) return NULL;
-    FACS_PY_UNLOCKED(status =
-                         facs_session_measure(self->session, batch, training, index, &bytes));
+    FACS_PY_UNLOCKED(status = facs_session_measure(self->session, batch, training, index,
+                                                   recompute, &bytes));
     facs_py_network_leave(object);
     return status == FACS_OK ? PyLong_FromSize_t(bytes) : facs_py_raise(status);
 }
@@ -230,7 +230,8 @@ static PyMethodDef methods[] = {
     {"touch", network_touch, METH_NOARGS, "Parameters were written."},
     {"initialise", network_initialise, METH_VARARGS, "Draw parameters anew from a block on."},
     {"set_pixels", network_set_pixels, METH_VARARGS, "(scale, shift) of 8-bit pixels."},
-    {"plan_bytes", network_plan_bytes, METH_VARARGS, "Arena bytes (batch, training, block)."},
+    {"plan_bytes", network_plan_bytes, METH_VARARGS,
+     "Arena bytes (batch, training, block, recompute)."},
     {"node_rows", facs_py_network_node_rows, METH_NOARGS, "Rows of the summary."},
     {"block_names", facs_py_network_block_names, METH_NOARGS, "Blocks in order."},
     {NULL},

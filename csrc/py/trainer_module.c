@@ -88,7 +88,8 @@ static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
 {
     static char *names[] = {"network",     "block", "from_boundary", "stored_statistics",
                             "rate",        "loss",  "optimiser",     "schedule",
-                            "block_rates", "batch", "seed",          NULL};
+                            "block_rates", "batch", "seed",          "recompute",
+                            NULL};
     PyObject *network, *loss_row, *optimiser, *schedule, *rates;
     const char *block;
     facs_stage stage = {0};
@@ -97,9 +98,9 @@ static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     unsigned long long seed;
 
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "OsppdO!O!O!OLK", names, &network, &block, &stage.from_boundary,
+            args, kwargs, "OsppdO!O!O!OLK|p", names, &network, &block, &stage.from_boundary,
             &stage.stored_statistics, &stage.rate, &PyTuple_Type, &loss_row, &PyTuple_Type,
-            &optimiser, &PyTuple_Type, &schedule, &rates, &batch, &seed))
+            &optimiser, &PyTuple_Type, &schedule, &rates, &batch, &seed, &stage.recompute))
         return NULL;
     facs_session *session = facs_py_network_session(network);
     if (!session || parse_optimiser(&stage.optimiser, optimiser) < 0 ||

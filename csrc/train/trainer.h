@@ -12,6 +12,7 @@ typedef struct facs_stage {
     int first_block;       /* this block and the later ones train */
     int from_boundary;     /* batches are the value that enters first_block, not images */
     int stored_statistics; /* BatchNorm uses its running statistics and leaves them alone */
+    int recompute;         /* see facs_plan_options */
     double rate;
     const double *block_rates; /* one per block, multiply the rate; NULL: all 1. Copied */
     facs_schedule schedule;

@@ -213,7 +213,9 @@ def _costs(detector: AUClassifier) -> dict[str, Any]:
         rows = [row for row in detector.history_.rows if row["stage"] == stage.name]
         first = network.blocks.index(network.resolve_block(stage.unfreeze))
         trained = sum(row[4] for row in network._core.node_rows() if row[2] in network.blocks[first:])
-        memory = network.plan_bytes(batch=detector.batch_size, training=True, unfreeze=stage.unfreeze)
+        memory = network.plan_bytes(
+            batch=detector.batch_size, training=True, unfreeze=stage.unfreeze, memory=detector.memory
+        )
         seconds = sum(row["seconds"] for row in rows)
         stages.append(
             {"name": stage.name, "epochs": len(rows), "seconds": seconds, "memory": memory, "trained": trained}

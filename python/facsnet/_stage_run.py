@@ -315,6 +315,7 @@ class StageRun:
             block_rates(self.network, s),
             t.batch_size,
             t.seed,
+            t.memory == "low",
         )
 
     def _note_undefined(self) -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from facsnet._interrupts import Interrupts
 from facsnet._stage_run import StageRun
-from facsnet.network import Network
+from facsnet.network import Network, check_memory
 from facsnet.samples import Samples
 from facsnet.stages import Augmentation, Stage
 from facsnet.training import Trainer
@@ -85,6 +85,7 @@ def benchmark(
     seconds: float = 3.0,
     unfreeze: str = "all",
     training: bool = True,
+    memory: str = "normal",
     dtype: str | None = None,
     device: str | None = None,
 ) -> Benchmark:
@@ -104,6 +105,8 @@ def benchmark(
         What fine-tuning trains: ``"all"`` or everything from a block of `Network.blocks`.
     training : bool
         False leaves fine-tuning out, and the memory it takes.
+    memory : {"normal", "low"}
+        Of fine-tuning, see `Trainer`.
     dtype : {"float32", "bfloat16"}, optional
         Measures a network of this dtype that is otherwise the same. None is the network's own.
     device : {"cpu", "cuda", "auto"}, optional
@@ -118,7 +121,7 @@ def benchmark(
     ------
     ValueError
         ``batch`` is less than 1, or than 2 with ``training``; ``seconds`` is not more than 0; there is
-        no such block, dtype or device.
+        no such block, ``memory``, dtype or device.
     MemoryError
         There is no room to fine-tune with this batch.
     """
@@ -128,6 +131,7 @@ def benchmark(
     if not seconds > 0:
         raise ValueError(f"seconds is {seconds}, want more than 0")
     network.resolve_block(unfreeze)
+    check_memory(memory)
     if dtype not in (None, network.dtype) or device not in (None, network.device):
         threads = network.threads if network.device == "cpu" else None
         network = Network.from_config(
@@ -144,9 +148,9 @@ def benchmark(
     if training:
         kept = {name: value.copy() for name, value in network.parameters().items()}
         y = (rng.random((batch, labels)) < 0.2).astype(np.float32)
-        bytes_used = network.plan_bytes(batch=batch, training=True, unfreeze=unfreeze)
+        bytes_used = network.plan_bytes(batch=batch, training=True, unfreeze=unfreeze, memory=memory)
         try:
-            step = training_step(network, network.to_device(x), y, unfreeze=unfreeze)
+            step = training_step(network, network.to_device(x), y, unfreeze=unfreeze, memory=memory)
             found.append(_measure(network, "fine-tuning", batch, seconds, step, 6.0, bytes_used))
         finally:
             network.set_parameters(kept)
@@ -154,7 +158,13 @@ def benchmark(
 
 
 def training_step(
-    network: Network, x: Any, y: npt.NDArray[np.float32], *, rate: float = 1e-5, **options: Any
+    network: Network,
+    x: Any,
+    y: npt.NDArray[np.float32],
+    *,
+    rate: float = 1e-5,
+    memory: str = "normal",
+    **options: Any,
 ) -> Callable[[], None]:
     """A function that takes one step of fine-tuning on a batch, without reading images.
 
@@ -164,12 +174,14 @@ def training_step(
         As for `Network.forward`.
     y : float32 array (n, k)
     rate : float
+    memory : {"normal", "low"}
     **options
         Of the `Stage`; ``unfreeze`` is by default ``"all"``.
     """
     # what varies images keeps a stage that trains the head alone from stepping on features
     settings = {"unfreeze": "all", "augmentation": Augmentation.varied(), **options}
-    trainer = Trainer(network, stages=[Stage("bench", 1, rate, **settings)], batch_size=len(x), progress=False)
+    stage = Stage("bench", 1, rate, **settings)
+    trainer = Trainer(network, stages=[stage], batch_size=len(x), progress=False, memory=memory)
     pixels = np.zeros((len(x), *x.shape[1:]), np.uint8)
     samples = Samples.from_arrays(pixels, y, label_names=network.label_names)
     run = StageRun(trainer, trainer.stages[0], samples, None, None, Interrupts())

@@ -22,7 +22,7 @@ from facsnet.datasets import synthetic_faces
 from facsnet.estimator import AUClassifier
 from facsnet.faces import Alignment
 from facsnet.losses import Loss
-from facsnet.network import DTYPES, Network
+from facsnet.network import DTYPES, MEMORIES, Network
 from facsnet.report import Report
 from facsnet.samples import Samples
 from facsnet.sampling import Sampling
@@ -96,6 +96,7 @@ def _add_train(commands: Commands) -> None:
     parser.add_argument("--seed", type=int, default=0)
     add_face_options(parser)
     _add_process(parser)
+    _add_memory(parser)
     _add_network(parser.add_argument_group("network and loss"))
     _add_stages(parser.add_argument_group("stages"))
     _add_augmentation(parser.add_argument_group("augmentation"))
@@ -208,6 +209,7 @@ def _add_bench(commands: Commands) -> None:
     parser.add_argument("networks", nargs="*", default=["mobilenet_v1"], metavar="NETWORK")
     parser.add_argument("--batch", type=int, default=64)
     _add_process(parser)
+    _add_memory(parser)
     parser.add_argument("--seconds", type=float, default=3.0, help="for each kind of work, at least three runs")
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--input-size", type=int, default=224)
@@ -229,6 +231,15 @@ def _add_process(parser: argparse.ArgumentParser) -> None:
         help="of activations and their gradients; bfloat16 halves their memory",
     )
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="auto is a GPU where there is one")
+
+
+def _add_memory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--memory",
+        choices=MEMORIES,
+        default="normal",
+        help="of fine-tuning: 'low' computes activations again for the backward pass instead of keeping them",
+    )
 
 
 def _share(text: str) -> float:
@@ -381,6 +392,7 @@ def _train(options: argparse.Namespace) -> None:
         threads=options.threads,
         dtype=options.dtype,
         device=options.device,
+        memory=options.memory,
         cache_limit=options.cache_limit,
         cache_folder=options.out,
     )
@@ -482,6 +494,7 @@ def _bench(options: argparse.Namespace) -> None:
             seconds=options.seconds,
             unfreeze=options.unfreeze,
             training=not options.inference,
+            memory=options.memory,
         )
         lines = repr(new).splitlines()
         if not found:
@@ -493,6 +506,7 @@ def _bench(options: argparse.Namespace) -> None:
             "threads": network.threads,
             "dtype": network.dtype,
             "device": network.device,
+            "memory": options.memory,
             "width": options.width,
             "input_size": options.input_size,
         }

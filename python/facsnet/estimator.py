@@ -41,7 +41,7 @@ FloatArray = npt.NDArray[np.float32]
 _COLUMNS = ("input", "success", "error")
 
 # Arguments that are of the machine and not of the model.
-_OF_THE_MACHINE = ("threads", "dtype", "device", "progress", "cache_limit", "cache_folder")
+_OF_THE_MACHINE = ("threads", "dtype", "device", "progress", "memory", "cache_limit", "cache_folder")
 
 
 class AUClassifier:
@@ -77,7 +77,7 @@ class AUClassifier:
         Predict the mean of the plain and the mirrored image's logits.
     random_state : int
         Of weights, order, augmentation, dropout and the inner split.
-    threads, dtype, device, progress, cache_limit, cache_folder
+    threads, dtype, device, progress, memory, cache_limit, cache_folder
         See `Network`, `Trainer`. They belong to the process: a saved model knows nothing of them.
 
     Attributes
@@ -123,6 +123,7 @@ class AUClassifier:
         dtype: str = "float32",
         device: str = "cpu",
         progress: bool | None = None,
+        memory: str = "normal",
         cache_limit: int | str | None = None,
         cache_folder: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -134,7 +135,8 @@ class AUClassifier:
         self.batch_size, self.monitor = batch_size, monitor
         self.threshold_shrinkage, self.flip_average = threshold_shrinkage, flip_average
         self.random_state, self.threads, self.dtype, self.device = random_state, threads, dtype, device
-        self.progress, self.cache_limit, self.cache_folder = progress, cache_limit, cache_folder
+        self.progress, self.memory = progress, memory
+        self.cache_limit, self.cache_folder = cache_limit, cache_folder
         self.network_: Network | None = None
         self.history_ = History()
         self.thresholds_: npt.NDArray[np.float64] = np.zeros(0)
@@ -189,6 +191,7 @@ class AUClassifier:
             seed=self.random_state,
             monitor=self.monitor,
             progress=self.progress,
+            memory=self.memory,
             cache_limit=self.cache_limit,
             cache_folder=self.cache_folder,
         )

@@ -26,7 +26,7 @@ __all__ = ["Experiment", "read_experiment"]
 
 _SECTIONS = ("title", "data", "folds", "compare", "training", "process", "report")
 _COMPARED = {"backbones": list[str], "losses": list[Any], "seeds": list[int]}
-_PROCESS = {"workers": int, "threads": int, "dtype": str, "cache_limit": str, "cache_folder": str}
+_PROCESS = {"workers": int, "threads": int, "dtype": str, "memory": str, "cache_limit": str, "cache_folder": str}
 _REPORT = {"published": str, "draws": int, "faces": bool}
 # Arguments of a reader that are places, from the folder of the config.
 _PLACES = ("path", "root", "frames")
@@ -50,7 +50,7 @@ class Experiment:
     training : mapping
         Arguments of `AUClassifier`.
     process : mapping
-        ``workers``, ``threads``, ``dtype``, ``cache_limit``, ``cache_folder``.
+        ``workers``, ``threads``, ``dtype``, ``memory``, ``cache_limit``, ``cache_folder``.
     report : mapping
         ``published`` (see `cross_validate`; by default so where the reader, what is positive and the
         folds are theirs), ``draws``, ``faces``.

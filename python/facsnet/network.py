@@ -26,6 +26,7 @@ FloatArray = npt.NDArray[np.float32]
 Images = npt.ArrayLike | _core.DeviceArray
 
 DTYPES = ("float32", "bfloat16")
+MEMORIES = ("normal", "low")
 
 # A network that is not known is refused by the core, which lists those that are.
 _UNKNOWN = dialects_of("mobilenet_v1")[0]
@@ -459,21 +460,22 @@ class Network:
 
     # --- facts
 
-    def plan_bytes(self, *, batch: int, training: bool = False, unfreeze: str = "all") -> int:
+    def plan_bytes(self, *, batch: int, training: bool = False, unfreeze: str = "all", memory: str = "normal") -> int:
         """Bytes of working memory for a batch, before anything is allocated.
 
         Inference takes a batch in small parts and wants the same for any size, by threads.
-        Parameters and optimiser state come on top. ``unfreeze`` is ``"all"`` or a block's name.
+        Parameters and optimiser state come on top. ``unfreeze`` is ``"all"`` or a block's name, and
+        ``memory`` that of the `Trainer`; both are of training.
 
         Raises
         ------
         ValueError
-            ``batch`` is less than 1, or there is no such block.
+            ``batch`` is less than 1, or there is no such block or ``memory``.
         MemoryError
             The bytes are more than can be counted.
         """
         batch = _whole("batch", batch, 1, 2**63 - 1)
-        return self._core.plan_bytes(batch, training, self.resolve_block(unfreeze))
+        return self._core.plan_bytes(batch, training, self.resolve_block(unfreeze), check_memory(memory) == "low")
 
     def resolve_block(self, unfreeze: str) -> str:
         """The first block that ``unfreeze`` trains: ``"all"`` is the first of the network."""
@@ -571,6 +573,13 @@ def check_dtype(dtype: str) -> str:
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}, want {' or '.join(map(repr, DTYPES))}")
     return dtype
+
+
+def check_memory(memory: str) -> str:
+    """The same; raises ValueError where there is no such way to train."""
+    if memory not in MEMORIES:
+        raise ValueError(f"memory is {memory!r}, want {' or '.join(map(repr, MEMORIES))}")
+    return memory
 
 
 def _whole(name: str, value: int, low: int, high: int) -> int:

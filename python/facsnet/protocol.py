@@ -32,7 +32,7 @@ _OURS = {
     "threads": "threads",
     "progress": "progress",
 }
-_OF_THE_PROCESS = ("cache_limit", "cache_folder")
+_OF_THE_PROCESS = ("memory", "cache_limit", "cache_folder")
 
 
 def cross_validate(

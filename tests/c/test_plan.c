@@ -79,32 +79,30 @@ static facs_plan_options training_options(const facs_network *network)
 
 static facs_real input[IMAGES * SIDE * SIDE * 3];
 
-/* Gradients of all parameters for a fixed input and dlogits; the caller frees them. */
-static facs_real *gradients_of(const facs_network *network, const facs_kernels *kernels,
-                               int keep)
+/* What a step of n images with fixed input and dlogits leaves: the gradients of all parameters,
+ * then the parameters with their running statistics. The caller frees it. */
+static facs_real *step_of(const facs_network *network, const facs_kernels *kernels,
+                          const facs_plan_options *options, int64_t n)
 {
-    facs_plan_options options = training_options(network);
     const facs_source source = {.numbers = input};
-    const size_t bytes = (size_t)network->graph.parameter_numbers * sizeof(facs_real);
-    facs_real *gradients = calloc(1, bytes), *parameters = malloc(bytes);
+    const size_t count = (size_t)network->graph.parameter_numbers;
+    facs_real *gradients = calloc(2 * count, sizeof *gradients);
     facs_plan *plan;
     size_t measured;
 
-    memcpy(parameters, network->parameters, bytes);
-    options.keep = keep;
-    CHECK_OK(facs_plan_create(&plan, &network->graph, kernels, &options));
-    CHECK_OK(facs_plan_measure(&measured, &network->graph, kernels, &options));
+    memcpy(gradients + count, network->parameters, count * sizeof *gradients);
+    CHECK_OK(facs_plan_create(&plan, &network->graph, kernels, options));
+    CHECK_OK(facs_plan_measure(&measured, &network->graph, kernels, options));
     CHECK(measured == facs_plan_bytes(plan));
     check_no_overlap(plan->buffers, plan->buffer_count, plan->buffer_bytes);
-    facs_plan_bind(plan, parameters, gradients);
+    facs_plan_bind(plan, gradients + count, gradients);
     facs_plan_prepare(plan);
-    facs_plan_load(plan, &source, IMAGES);
-    facs_plan_forward(plan, IMAGES, 3, 1);
-    facs_tensor dy = facs_plan_gradient(plan, network->logits, IMAGES);
-    for (int i = 0; i < IMAGES * LABELS; i++) dy.data[i] = (facs_real)(i - 2);
+    facs_plan_load(plan, &source, n);
+    facs_plan_forward(plan, n, 3, 1);
+    facs_tensor dy = facs_plan_gradient(plan, network->logits, n);
+    for (int i = 0; i < n * LABELS; i++) dy.data[i] = (facs_real)(i - 2);
     facs_plan_backward(plan);
     facs_plan_free(plan);
-    free(parameters);
     return gradients;
 }
 
@@ -131,9 +129,12 @@ static void test_applying_equals_keeping(const facs_network *network,
                                          const facs_kernels *kernels)
 {
     facs_plan_options options = training_options(network);
-    facs_real *applied = gradients_of(network, kernels, 0);
-    facs_real *kept = gradients_of(network, kernels, 1);
+    facs_real *applied = step_of(network, kernels, &options, IMAGES);
     size_t small, large;
+
+    options.keep = 1;
+    facs_real *kept = step_of(network, kernels, &options, IMAGES);
+    options.keep = 0;
 
     /* sums in another order */
     CHECK(distance(applied, kept, network->graph.parameter_numbers) < 1e-4);
@@ -143,6 +144,133 @@ static void test_applying_equals_keeping(const facs_network *network,
     CHECK(small < large || !has_batchnorm(network));
     free(applied);
     free(kept);
+}
+
+/* Values of the first pooling of a DenseNet at its usual size, and the gradients below it;
+ * returns the value, which the caller frees. */
+static facs_real *pool_of(const facs_network *network, const facs_kernels *kernels, int keep,
+                          facs_real *gradients, int64_t *count)
+{
+    facs_plan_options options = training_options(network);
+    const size_t bytes = (size_t)network->graph.parameter_numbers * sizeof(facs_real);
+    const size_t numbers = (size_t)IMAGES * 224 * 224 * 3;
+    facs_real *parameters = malloc(bytes), *pixels = malloc(numbers * sizeof *pixels);
+    facs_plan *plan;
+
+    for (size_t i = 0; i < numbers; i++) pixels[i] = (facs_real)(i * 7919 % 251) / 125 - 1;
+    memcpy(parameters, network->parameters, bytes);
+    options.last = facs_graph_find_node(&network->graph, "features.pool0");
+    options.keep = keep;
+    CHECK_OK(facs_plan_create(&plan, &network->graph, kernels, &options));
+    facs_plan_bind(plan, parameters, gradients);
+    facs_plan_prepare(plan);
+    facs_plan_load(plan, &(facs_source){.numbers = pixels}, IMAGES);
+    facs_plan_forward(plan, IMAGES, 0, 0);
+    const facs_tensor y = facs_plan_value(plan, options.last, IMAGES);
+    *count = facs_tensor_pixels(&y) * y.c;
+    facs_real *value = malloc((size_t)*count * sizeof *value);
+    memcpy(value, y.data, (size_t)*count * sizeof *value);
+    facs_tensor dy = facs_plan_gradient(plan, options.last, IMAGES);
+    for (int64_t i = 0; i < *count; i++) dy.data[i] = (facs_real)(i * 31 % 103) / 50 - 1;
+    facs_plan_backward(plan);
+    facs_plan_free(plan);
+    free(parameters);
+    free(pixels);
+    return value;
+}
+
+/* A maximum that applies its BatchNorm to two images and then to one gives the bits of a whole
+ * batch, and its gradients but for the order of the sums. */
+static void test_maximum_in_parts(const facs_kernels *kernels)
+{
+    const facs_network_options o = {
+        .input_size = 224, .labels = LABELS, .width = 1, .activation = {0, 6}, .epsilon = 1e-3};
+    facs_network *network;
+    CHECK_OK(facs_network_create(&network, "densenet121", &o, 5));
+    const size_t bytes = (size_t)network->graph.parameter_numbers * sizeof(facs_real);
+    const int64_t some = network->graph.parameters[3].offset; /* conv0, norm0's gamma, beta */
+    facs_real *gradients[2] = {calloc(1, bytes), calloc(1, bytes)};
+    int64_t count;
+
+    facs_real *parts = pool_of(network, kernels, 0, gradients[0], &count);
+    facs_real *whole = pool_of(network, kernels, 1, gradients[1], &count);
+    CHECK(memcmp(parts, whole, (size_t)count * sizeof *parts) == 0);
+    CHECK(distance(gradients[0], gradients[1], some) < 1e-4);
+    free(parts);
+    free(whole);
+    free(gradients[0]);
+    free(gradients[1]);
+    facs_network_free(network);
+}
+
+static int count_dropped(const facs_network *network, const facs_kernels *kernels,
+                         const facs_plan_options *options, size_t *bytes)
+{
+    facs_plan *plan;
+    int dropped = 0;
+
+    CHECK_OK(facs_plan_create(&plan, &network->graph, kernels, options));
+    for (int i = 0; i < plan->count; i++)
+        dropped += plan->nodes[i].dropped && plan->nodes[i].node.op == FACS_OP_CONV;
+    *bytes = facs_plan_bytes(plan);
+    facs_plan_free(plan);
+    return dropped;
+}
+
+/* Convolutions that are computed again give the bits of kept ones: in full and in short
+ * batches, with stored statistics, above a frozen part. */
+static void test_recomputing(const facs_network *network, const facs_kernels *kernels,
+                             const facs_kernels *narrow)
+{
+    const size_t bytes = 2 * (size_t)network->graph.parameter_numbers * sizeof(facs_real);
+    facs_plan_options options = training_options(network);
+
+    options.narrow = narrow;
+    for (int variant = 0; variant < 4; variant++) {
+        const int64_t n = variant == 3 ? IMAGES - 1 : IMAGES;
+        options.mode = variant == 1 ? FACS_MODE_TRAIN_STORED : FACS_MODE_TRAIN;
+        options.boundary = variant == 2 ? facs_graph_block_start(&network->graph, 3) : 0;
+        options.recompute = 0;
+        facs_real *kept = step_of(network, kernels, &options, n);
+        options.recompute = 1;
+        facs_real *again = step_of(network, kernels, &options, n);
+        CHECK(memcmp(kept, again, bytes) == 0);
+        free(kept);
+        free(again);
+    }
+}
+
+static void test_recomputing_everywhere(void)
+{
+    static const char *const names[] = {"mobilenet_v1", "mobilenet_v2", "densenet121",
+                                        "vgg19_bn"};
+    for (int i = 0; i < 4; i++) {
+        facs_network *network = make_network(names[i]);
+        /* the plainest is slow, and has one way for every convolution */
+        for (int rung = i < 2 ? 0 : 1; facs_kernels_rung(rung); rung++) {
+            facs_kernels kernels, narrow;
+            CHECK(facs_kernels_select(&kernels, facs_kernels_rung(rung)));
+            if (strcmp(kernels.name, facs_kernels_rung(rung)) == 0)
+                test_recomputing(network, &kernels, NULL);
+            CHECK(facs_kernels_select_bfloat16(&narrow, facs_kernels_rung(rung)));
+            if (rung > 0) test_recomputing(network, &kernels, &narrow);
+        }
+        facs_network_free(network);
+    }
+}
+
+/* What a network drops is what it saves: nothing where there is no BatchNorm. */
+static void test_recomputing_saves(const facs_network *network, const char *name,
+                                   const facs_kernels *kernels)
+{
+    facs_plan_options options = training_options(network);
+    size_t small, large;
+
+    CHECK(count_dropped(network, kernels, &options, &large) == 0);
+    options.recompute = 1;
+    const int dropped = count_dropped(network, kernels, &options, &small);
+    CHECK(dropped > 0 ? small < large : small == large);
+    CHECK((dropped > 0) == (strcmp(name, "vgg19") != 0));
 }
 
 static void test_lanes_and_chunks(const facs_network *network, const facs_kernels *kernels)
@@ -244,6 +372,41 @@ static void test_fusing_saves(const facs_kernels *kernels)
     facs_network_free(network);
 }
 
+static size_t most_in_use(const facs_plan *plan)
+{
+    size_t most = 0;
+    for (int step = 0; step <= 2 * plan->count; step++) {
+        size_t used = 0;
+        for (int i = 0; i < plan->buffer_count; i++) {
+            const facs_buffer *b = &plan->buffers[i];
+            used += b->begin <= step && step <= b->end ? b->bytes : 0;
+        }
+        most = used > most ? used : most;
+    }
+    return most;
+}
+
+/* At their usual size the buffers of a training step have hardly a gap between them. */
+static void test_training_is_tight(const facs_kernels *kernels)
+{
+    static const char *const names[] = {"mobilenet_v1", "mobilenet_v2", "densenet121",
+                                        "densenet201"};
+    const facs_network_options o = {
+        .input_size = 224, .labels = LABELS, .width = 1, .activation = {0, 6}, .epsilon = 1e-3};
+
+    for (int i = 0; i < 8; i++) {
+        facs_network *network;
+        facs_plan *plan;
+        CHECK_OK(facs_network_create(&network, names[i / 2], &o, 5));
+        facs_plan_options options = training_options(network);
+        options.recompute = i % 2;
+        CHECK_OK(facs_plan_create(&plan, &network->graph, kernels, &options));
+        CHECK((double)plan->buffer_bytes <= 1.01 * (double)most_in_use(plan));
+        facs_plan_free(plan);
+        facs_network_free(network);
+    }
+}
+
 /* A plan asks for the scratch of its whole batch, so fewer images must not need more. */
 static void test_scratch_grows(const char *name, int side, double width,
                                const facs_kernels *kernels)
@@ -317,9 +480,13 @@ int main(void)
     test_placing();
     test_scratch();
     test_fusing_saves(&kernels);
+    test_training_is_tight(&kernels);
+    test_recomputing_everywhere();
+    test_maximum_in_parts(&kernels);
     for (int i = 0; facs_network_names(i); i++) {
         facs_network *network = make_network(facs_network_names(i));
         test_applying_equals_keeping(network, &kernels);
+        test_recomputing_saves(network, facs_network_names(i), &kernels);
         test_lanes_and_chunks(network, &kernels);
         test_fusing(network, facs_network_names(i), &kernels);
         if (i == 0) test_refusals(network, &kernels);

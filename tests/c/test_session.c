@@ -66,7 +66,7 @@ static size_t inference_bytes(int threads)
     size_t bytes = 0;
 
     CHECK_OK(make(&session, threads));
-    CHECK_OK(facs_session_measure(session, 1, 0, 0, &bytes));
+    CHECK_OK(facs_session_measure(session, 1, 0, 0, 0, &bytes));
     facs_session_free(session);
     return bytes;
 }
@@ -88,9 +88,9 @@ static void test_measures_too_large_to_count(void)
 
     CHECK_OK(make(&session, 1));
     for (int i = 0; i < 3; i++)
-        CHECK_STATUS(facs_session_measure(session, batches[i], 1, 0, &bytes), FACS_E_OOM);
+        CHECK_STATUS(facs_session_measure(session, batches[i], 1, 0, 0, &bytes), FACS_E_OOM);
     for (int training = 0; training < 2; training++)
-        CHECK_STATUS(facs_session_measure(session, 0, training, 0, &bytes), FACS_E_ARG);
+        CHECK_STATUS(facs_session_measure(session, 0, training, 0, 0, &bytes), FACS_E_ARG);
     facs_session_free(session);
 }
 

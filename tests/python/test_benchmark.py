@@ -30,6 +30,8 @@ def test_measures_and_leaves_the_weights() -> None:
         flop = (6 if m.work == "fine-tuning" else 2) * network.macs()
         assert m.gflops == pytest.approx(flop * m.images_per_second / 1e9)
     assert found[2].memory == network.plan_bytes(batch=4, training=True)
+    low = fn.benchmark(network, batch=4, seconds=0.02, memory="low")
+    assert low[2].memory == network.plan_bytes(batch=4, training=True, memory="low") < found[2].memory
     for name, value in network.parameters().items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
     assert len(repr(found).splitlines()) == 4
@@ -81,6 +83,11 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert written["about"]["facsnet"] == fn.__version__
     assert [row["network"] for row in written["rows"]] == [name for name in names for _ in range(3)]
     assert all(row["images_per_second"] > 0 for row in written["rows"])
+    assert written["memory"] == "normal"
+    assert main(["bench", "--memory", "low", *options, "--json", str(tmp_path / "low.json")]) == 0
+    low = json.loads((tmp_path / "low.json").read_text())
+    assert low["memory"] == "low" and low["rows"][2]["memory"] < written["rows"][2]["memory"]
+    capsys.readouterr()
     assert main(["bench", "--inference", *options]) == 0
     assert "fine-tuning" not in capsys.readouterr().out
     assert main(["bench", "no_such_network", *options]) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,13 +24,29 @@ def train(table: Path, out: Path, *more: str) -> int:
     return main(["train", str(table), "--out", str(out), *SMALL, *more])
 
 
+def spied(patch: pytest.MonkeyPatch) -> list[fn.Trainer]:
+    """The trainers that are made from here on."""
+    made: list[fn.Trainer] = []
+    make = fn.Trainer.__init__
+
+    def init(self: fn.Trainer, *arguments: Any, **options: Any) -> None:
+        made.append(self)
+        make(self, *arguments, **options)
+
+    patch.setattr(fn.Trainer, "__init__", init)
+    return made
+
+
 @pytest.fixture(scope="module")
 def run(face_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run."""
     out = tmp_path_factory.mktemp("runs") / "run"
     loss, drawn = ("--loss", "soft_f1", "--bce-weight", "0.1"), ("--per-subject", "8", "--balanced")
-    rates = ("--block-rates", "stem=0,block1=0.5")
-    assert train(face_folder / "labels.csv", out, "--test", "0.3", *rates, *loss, *drawn) == 0
+    rates, little = ("--block-rates", "stem=0,block1=0.5"), ("--memory", "low")
+    with pytest.MonkeyPatch.context() as patch:
+        made = spied(patch)
+        assert train(face_folder / "labels.csv", out, "--test", "0.3", *rates, *loss, *drawn, *little) == 0
+    assert [trainer.memory for trainer in made] == ["low"]
     return out
 
 
@@ -45,7 +62,11 @@ def test_a_run(run: Path, face_folder: Path, tmp_path: Path, capsys: pytest.Capt
     files = {"config.json", "model.safetensors", "history.csv", "report.html", "scores.csv"}
     assert {p.name for p in run.iterdir()} >= files
     config = json.loads((run / "config.json").read_text())
-    assert config["head_epochs"] == 1 and config["block_rates"] == {"stem": 0.0, "block1": 0.5}
+    assert (
+        config["head_epochs"] == 1
+        and config["memory"] == "low"
+        and config["block_rates"] == {"stem": 0.0, "block1": 0.5}
+    )
     assert len(pd.read_csv(run / "history.csv")) == 2
     detector = fn.AUClassifier.load(run / "model.safetensors")
     assert detector.width == detector.network.config.width == 0.25

@@ -291,6 +291,16 @@ def test_fit(where: str, faces: tuple[fn.Samples, fn.Samples], options: dict[str
     same(where, flat(cuda.parameters()), flat(cpu.parameters()), 2e-2)
 
 
+@pytest.mark.parametrize("name", ["mobilenet_v2", "densenet121"])
+def test_little_memory(where: str, name: str) -> None:
+    """What is computed again on the device is what was there; the CPU keeps everything."""
+    cpu, cuda = pair(name, input_size=64)
+    x, y = pixels(3, 64), targets(3)
+    for net, memory in ((cpu, "normal"), (cuda, "low")):
+        training_step(net, x, y, rate=1e-3, memory=memory)()
+    same(where, flat(cuda.parameters()), flat(cpu.parameters()), 2e-2)
+
+
 def test_detector(where: str, faces: tuple[fn.Samples, fn.Samples], tmp_path: Path) -> None:
     """The whole job, saved and read on the other device."""
     train, test = faces

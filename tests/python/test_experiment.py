@@ -14,6 +14,7 @@ import facsnet as fn
 from facsnet import experiment as module
 from facsnet import published
 from facsnet._frame_store import StoreWriter
+from facsnet._runs import read_result
 from facsnet.cli import main
 from facsnet.experiment import read_experiment
 from facsnet.losses import Loss
@@ -42,6 +43,7 @@ unfreeze = "all"
 [process]
 workers = 1
 dtype = "float32"
+memory = "low"
 [report]
 draws = 20
 faces = false
@@ -69,6 +71,9 @@ def test_the_command(face_folder: Path, tmp_path: Path, capsys: pytest.CaptureFi
     detector = fn.AUClassifier.load(out / "runs" / "mostly-bce-seed4-fold0.model.safetensors")
     assert detector.loss == Loss("pr", bce_weight=0.9) and detector.random_state == 4
     assert [stage.name for stage in detector.stages] == ["all"]
+    planned = detector.network.plan_bytes(batch=16, training=True, memory="low")
+    result = read_result(out / "runs" / "mostly-bce-seed4-fold0.result.safetensors")
+    assert result.costs["stages"][0]["memory"] == planned
     assert main(["experiment", str(path), "--workers", "2"]) == 0
     again = capsys.readouterr().out
     assert "4 runs, 4 of them done before" in again and (out / "results.txt").read_text() in again
