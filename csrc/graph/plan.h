@@ -77,8 +77,9 @@ void facs_plan_backward(facs_plan *plan);
 void facs_plan_infer(facs_plan *plan, const facs_source *source, int64_t n, facs_real *output);
 
 /* Value or gradient of a node of the graph in lane 0, for n images; data is NULL where the
- * plan does not have it. Inputs and the result are always there. With narrow kernels, those up
- * to the pooled features are bfloat16. */
+ * plan does not have it. Inputs and the result are always there; a value that is computed again
+ * for backward is gone after forward, and a gradient may lack its correction. With narrow
+ * kernels, those up to the pooled features are bfloat16. */
 facs_tensor facs_plan_value(const facs_plan *plan, int node, int64_t n);
 facs_tensor facs_plan_gradient(const facs_plan *plan, int node, int64_t n);
 

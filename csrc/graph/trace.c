@@ -90,7 +90,8 @@ static int is_dropped(const facs_plan *plan, int i)
         return 0;
     if (p->node.op != FACS_OP_CONV) return 1;
     return plan->options.recompute &&
-           is_read_inside(plan, i, p->node.input[0] == 0 ? -1 : p->node.block);
+           is_read_inside(plan, i,
+                          is_input(&plan->nodes[p->node.input[0]]) ? -1 : p->node.block);
 }
 
 static void find_dropped(facs_plan *plan)

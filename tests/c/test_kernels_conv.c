@@ -203,7 +203,7 @@ static void backward(const facs_kernels *k, int threads, const conv_case *c, fac
     if (c->depthwise)
         k->dwconv_bwd(&ctx, &c->g, target, dw, &x.t, norm, &dy_held.t, correction,
                       packed.t.data, c->accumulate);
-    else if (dw && dx)
+    else if (dw && (dx || sum))
         k->conv_bwd(&ctx, &c->g, target, dw, &x.t, norm, &dy_held.t, correction, packed.t.data,
                     c->accumulate);
     else if (dw)
@@ -279,6 +279,23 @@ static void run_both_sums(const facs_kernels *k, int threads, const void *data,
     run_both(k, threads, data, NULL, NULL, out->data, out->stride);
 }
 
+/* Where what x is of is frozen: dw and the sums of the norm, no dx. */
+static void run_sums_w(const facs_kernels *k, int threads, const void *data, facs_tensor *out)
+{
+    const conv_case *c = data;
+    sample sums = sample_create(1, 1, 2, c->g.ci, 3);
+    backward(k, threads, c, NULL, out->data, sums.t.data, sums.t.data + sums.t.stride);
+    block_free(sums.block);
+}
+
+static void run_w_sums(const facs_kernels *k, int threads, const void *data, facs_tensor *out)
+{
+    const conv_case *c = data;
+    sample weights = sample_create(1, 1, c->g.kh * c->g.kw * c->g.ci, c->g.co, 0);
+    backward(k, threads, c, NULL, weights.t.data, out->data, out->data + out->stride);
+    block_free(weights.block);
+}
+
 /* Rounding of a sum of count terms in any order grows like the root of their number. */
 static double ulps_of(int64_t count)
 {
@@ -350,8 +367,11 @@ static void check_case(facs_rng *rng, const facs_conv *g, int64_t n)
         check_rungs(name, run_both_w, &c, &m, &dw, ulps_of(pixels) + 4);
     }
     c.fused = m.fused = 1;
-    if (!c.depthwise && g->kh == 1)
+    if (!c.depthwise && g->kh == 1) {
         check_rungs(name, run_both_sums, &c, &m, &sums, ulps_of(reached) + ulps_of(inner));
+        check_rungs(name, run_sums_w, &c, &m, &dw, ulps_of(pixels) + 4);
+        check_rungs(name, run_w_sums, &c, &m, &sums, ulps_of(reached) + ulps_of(inner));
+    }
     check_rungs(name, run_bwd_sums, &c, &m, &sums, ulps_of(reached) + ulps_of(inner));
     check_moments(&c, name);
     block_free(sums.block);
