@@ -73,7 +73,8 @@ static void time_inference(facs_session *session, int64_t n)
 
     for (int round = -WARM; round < ROUNDS; round++) {
         if (!round) start = facs_clock_seconds();
-        check(facs_session_infer(session, FACS_STRETCH_LOGITS, pixels, NULL, n, logits));
+        check(facs_session_infer(session, FACS_STRETCH_LOGITS, (facs_source){.pixels = pixels},
+                                 n, logits));
     }
     const double seconds = (facs_clock_seconds() - start) / ROUNDS;
     printf("inference batch %4lld %9.3f ms %9.0f img/s\n", (long long)n, 1e3 * seconds,

@@ -60,6 +60,10 @@ typedef struct facs_source {
     const uint16_t *bfloats;
     const int64_t *rows; /* image i is that of this row; NULL: of row i */
     const facs_real *scale, *shift;
+    /* facs_plan_infer tells of each image, numbered from 0, before the worker reads it that
+     * calls this with as many threads as it has; NULL: nobody is told. */
+    void (*seen)(void *watcher, int64_t image, int threads);
+    void *watcher;
 } facs_source;
 
 /* Writes the first node's value for n <= batch images. */

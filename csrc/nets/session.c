@@ -195,13 +195,6 @@ void facs_session_get_pixels(const facs_session *s, facs_real scale[3], facs_rea
     memcpy(shift, s->shift, sizeof s->shift);
 }
 
-static facs_source source_of(const facs_session *s, const uint8_t *pixels,
-                             const facs_real *numbers)
-{
-    return (facs_source){
-        .pixels = pixels, .numbers = numbers, .scale = s->scale, .shift = s->shift};
-}
-
 static facs_plan_options inference_options(const facs_session *s, facs_stretch stretch,
                                            int entry)
 {
@@ -229,8 +222,8 @@ static facs_plan_options inference_options(const facs_session *s, facs_stretch s
     };
 }
 
-static facs_status infer(facs_session *s, facs_stretch stretch, int entry,
-                         const facs_source *source, int64_t n, facs_real *output)
+static facs_status infer(facs_session *s, facs_stretch stretch, int entry, facs_source source,
+                         int64_t n, facs_real *output)
 {
     facs_plan **plan = &s->inference[stretch];
     facs_real *parameters;
@@ -251,25 +244,25 @@ static facs_status infer(facs_session *s, facs_stretch stretch, int entry,
         facs_plan_prepare(*plan);
         s->prepared[stretch] = s->version;
     }
-    facs_plan_infer(*plan, source, n, output);
+    source.scale = s->scale;
+    source.shift = s->shift;
+    facs_plan_infer(*plan, &source, n, output);
     return s->device->wait();
 }
 
-facs_status facs_session_infer(facs_session *s, facs_stretch stretch, const uint8_t *pixels,
-                               const facs_real *numbers, int64_t n, facs_real *output)
+facs_status facs_session_infer(facs_session *s, facs_stretch stretch, facs_source source,
+                               int64_t n, facs_real *output)
 {
-    const facs_source source = source_of(s, pixels, numbers);
-    return infer(s, stretch, 0, &source, n, output);
+    return infer(s, stretch, 0, source, n, output);
 }
 
-facs_status facs_session_infer_below(facs_session *s, int block, const uint8_t *pixels,
-                                     const facs_real *numbers, int64_t n, facs_real *output)
+facs_status facs_session_infer_below(facs_session *s, int block, facs_source source, int64_t n,
+                                     facs_real *output)
 {
-    const facs_source source = source_of(s, pixels, numbers);
     int entry;
 
     FACS_TRY(facs_graph_boundary(&s->network->graph, block, &entry));
-    return infer(s, FACS_STRETCH_BELOW, entry, &source, n, output);
+    return infer(s, FACS_STRETCH_BELOW, entry, source, n, output);
 }
 
 facs_status facs_session_infer_above(facs_session *s, int block, facs_source source, int64_t n,
@@ -278,9 +271,7 @@ facs_status facs_session_infer_above(facs_session *s, int block, facs_source sou
     int entry;
 
     FACS_TRY(facs_graph_boundary(&s->network->graph, block, &entry));
-    source.scale = s->scale;
-    source.shift = s->shift;
-    return infer(s, FACS_STRETCH_ABOVE, entry, &source, n, output);
+    return infer(s, FACS_STRETCH_ABOVE, entry, source, n, output);
 }
 
 static facs_status training_plan(facs_session *s, facs_mode mode, int64_t n)
@@ -311,7 +302,8 @@ facs_status facs_session_forward(facs_session *s, facs_mode mode, const uint8_t 
                                  const facs_real *numbers, int64_t n, uint64_t seed,
                                  uint32_t step, facs_real *logits)
 {
-    const facs_source source = source_of(s, pixels, numbers);
+    const facs_source source = {
+        .pixels = pixels, .numbers = numbers, .scale = s->scale, .shift = s->shift};
 
     FACS_TRY(training_plan(s, mode, n));
     facs_plan_prepare(s->training);

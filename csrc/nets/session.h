@@ -68,17 +68,15 @@ void facs_session_set_pixels(facs_session *session, const facs_real scale[3],
 void facs_session_get_pixels(const facs_session *session, facs_real scale[3],
                              facs_real shift[3]);
 
-/* n images (or feature vectors) with stored statistics; output is dense. Exactly one of
- * pixels and numbers is set. */
-facs_status facs_session_infer(facs_session *session, facs_stretch stretch,
-                               const uint8_t *pixels, const facs_real *numbers, int64_t n,
-                               facs_real *output) FACS_MUST_USE;
+/* n images (or feature vectors) with stored statistics; output is dense. Scale and shift of
+ * the source are set here. */
+facs_status facs_session_infer(facs_session *session, facs_stretch stretch, facs_source source,
+                               int64_t n, facs_real *output) FACS_MUST_USE;
 
 /* The same below and above a block: image to the value that enters it, and from there to the
- * logits; scale and shift of the source are set here. Fails as facs_graph_boundary does. */
-facs_status facs_session_infer_below(facs_session *session, int block, const uint8_t *pixels,
-                                     const facs_real *numbers, int64_t n,
-                                     facs_real *output) FACS_MUST_USE;
+ * logits. Fails as facs_graph_boundary does. */
+facs_status facs_session_infer_below(facs_session *session, int block, facs_source source,
+                                     int64_t n, facs_real *output) FACS_MUST_USE;
 facs_status facs_session_infer_above(facs_session *session, int block, facs_source source,
                                      int64_t n, facs_real *output) FACS_MUST_USE;
 

@@ -165,7 +165,7 @@ int facs_py_images_from(facs_py_array *array, PyObject *object, const char *argu
 }
 
 /* Without a branch for each, so that the compiler makes vectors of it. */
-static int are_finite(const float *values, int64_t count)
+int facs_py_are_finite(const float *values, int64_t count)
 {
     uint32_t found = 0;
     for (int64_t i = 0; i < count; i++) {
@@ -180,7 +180,7 @@ static int64_t first_not_finite(const float *values, int64_t count)
 {
     enum { RUN = 4096 };
     int64_t i = 0;
-    while (i + RUN <= count && are_finite(values + i, RUN)) i += RUN;
+    while (i + RUN <= count && facs_py_are_finite(values + i, RUN)) i += RUN;
     while (i < count && isfinite(values[i])) i++;
     return i;
 }

@@ -69,6 +69,9 @@ int facs_py_images_from(facs_py_array *array, PyObject *object, const char *argu
  * Looks without the GIL. */
 int facs_py_array_check_finite(const facs_py_array *array, const char *argument);
 
+/* All of these are; no message. */
+int facs_py_are_finite(const float *values, int64_t count);
+
 /* True when object is a NumPy array of exactly this dtype. */
 int facs_py_is_array(PyObject *object, facs_py_dtype dtype);
 

@@ -51,8 +51,8 @@ static void round_to_bfloat16(facs_network_object *self, uint16_t *y, float *x,
 static facs_status run_below(facs_network_object *self, int block, const facs_py_images *in,
                              facs_py_array *out, facs_py_array *halves)
 {
-    FACS_TRY(facs_session_infer_below(self->session, block, in->pixels, in->numbers, in->n,
-                                      out->data));
+    const facs_source source = {.pixels = in->pixels, .numbers = in->numbers};
+    FACS_TRY(facs_session_infer_below(self->session, block, source, in->n, out->data));
     if (halves->object) round_to_bfloat16(self, halves->data, out->data, out->shape);
     return FACS_OK;
 }
@@ -72,7 +72,8 @@ PyObject *facs_py_network_below(PyObject *object, PyObject *args)
         find_entry(self, block, &index, &s) < 0 || facs_py_images_take(&in, self, x) < 0)
         return NULL;
     const int64_t shape[4] = {in.n, s.h, s.w, s.c};
-    int made = facs_py_array_new(&out, FACS_PY_FLOAT32, 4, shape);
+    int made = facs_py_images_check(&in);
+    if (made == 0) made = facs_py_array_new(&out, FACS_PY_FLOAT32, 4, shape);
     if (made == 0 && bfloat16) made = facs_py_array_new(&halves, FACS_PY_UINT16, 4, shape);
     if (made == 0) made = facs_py_network_enter(object);
     if (made == 0) {

@@ -30,8 +30,10 @@ static inline facs_network *facs_py_network_of(PyObject *object)
     return facs_session_network(((facs_network_object *)object)->session);
 }
 
-/* Images of the network's size from any array-like; -1 with an exception. */
+/* Images of the network's size from any array-like; -1 with an exception. Whether they are
+ * finite is seen by facs_py_images_check, or on their way through the network. */
 int facs_py_images_take(facs_py_images *in, facs_network_object *self, PyObject *object);
+int facs_py_images_check(const facs_py_images *in);
 
 PyObject *facs_py_network_forward(PyObject *network, PyObject *args, PyObject *kwargs);
 PyObject *facs_py_network_features(PyObject *network, PyObject *x);

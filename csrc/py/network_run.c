@@ -1,17 +1,53 @@
 #include "py/network_object.h"
 
 #include "core/fingerprint.h"
+#include "core/threads.h"
 #include "py/device_array.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
-/* Of the images' bytes, to see that backward meets what forward saw; 0 of those on a GPU. */
+/* What an inference learns of images on their way: whether they are finite, and a number to see
+ * that backward meets what forward saw. */
+typedef struct watch {
+    const facs_py_images *in;
+    size_t bytes; /* of an image */
+    _Atomic uint64_t sum;
+    atomic_int infinite;
+} watch;
+
+static void watch_image(void *watcher, int64_t image, int threads)
+{
+    watch *w = watcher;
+    const char *bytes = (const char *)w->in->array.data + (size_t)image * w->bytes;
+    const uint64_t numbered[2] = {(uint64_t)image, facs_fingerprint(bytes, w->bytes, threads)};
+
+    atomic_fetch_add(&w->sum, facs_fingerprint(numbered, sizeof numbered, 1));
+    if (w->in->numbers &&
+        !facs_py_are_finite((const float *)(const void *)bytes, w->bytes / sizeof(float)))
+        atomic_store(&w->infinite, 1);
+}
+
+static watch watch_of(const facs_py_images *in)
+{
+    watch w = {.in = in, .bytes = in->pixels ? 1 : sizeof(float)};
+    for (int i = 1; i < in->array.ndim; i++) w.bytes *= (size_t)in->array.shape[i];
+    return w;
+}
+
+static void watch_task(void *watcher, int64_t image, int worker)
+{
+    (void)worker;
+    watch_image(watcher, image, 1);
+}
+
+/* Of the images' bytes, as a forward pass sums them; 0 of those on a GPU. */
 static uint64_t fingerprint(const facs_network_object *self, const facs_py_images *in)
 {
+    watch w = watch_of(in);
     if (in->there) return 0;
-    size_t bytes = in->pixels ? 1 : sizeof(float);
-    for (int i = 0; i < in->array.ndim; i++) bytes *= (size_t)in->array.shape[i];
-    return facs_fingerprint(in->array.data, bytes, facs_session_threads(self->session));
+    facs_parallel(facs_session_threads(self->session), in->n, watch_task, &w);
+    return w.sum;
 }
 
 /* uint8 or float32 in the memory of the network's device: 1, 0 or -1 as facs_py_device_take. */
@@ -46,12 +82,15 @@ int facs_py_images_take(facs_py_images *in, facs_network_object *self, PyObject 
         in->pixels = in->array.data;
     else
         in->numbers = in->array.data;
-    if (in->n < 1)
-        PyErr_SetString(PyExc_ValueError, "x: there are no images");
-    else if (bytes || in->there || facs_py_array_check_finite(&in->array, "x") == 0)
-        return 0;
+    if (in->n >= 1) return 0;
+    PyErr_SetString(PyExc_ValueError, "x: there are no images");
     facs_py_array_release(&in->array);
     return -1;
+}
+
+int facs_py_images_check(const facs_py_images *in)
+{
+    return in->pixels || in->there ? 0 : facs_py_array_check_finite(&in->array, "x");
 }
 
 /* --- passes */
@@ -82,15 +121,23 @@ static PyObject *finish(facs_network_object *self, facs_status status, facs_py_a
     return facs_py_raise(status);
 }
 
-static PyObject *infer(facs_network_object *self, const uint8_t *pixels, const float *numbers,
-                       int64_t n, facs_stretch stretch)
+/* After an exception. */
+static PyObject *refuse(facs_network_object *self, facs_py_array *result)
 {
-    facs_py_array out;
-    facs_status status;
-    if (begin(self, &out, n, stretch) < 0) return NULL;
-    FACS_PY_UNLOCKED(
-        status = facs_session_infer(self->session, stretch, pixels, numbers, n, out.data));
-    return finish(self, status, &out);
+    facs_py_network_leave((PyObject *)self);
+    facs_py_array_release(result);
+    return NULL;
+}
+
+/* Runs images through the network, which are seen to be finite on the way. */
+static facs_status infer(facs_network_object *self, const facs_py_images *in, watch *w,
+                         facs_stretch stretch, float *out)
+{
+    const facs_source source = {.pixels = in->pixels,
+                                .numbers = in->numbers,
+                                .seen = in->there ? NULL : watch_image,
+                                .watcher = w};
+    return facs_session_infer(self->session, stretch, source, in->n, out);
 }
 
 /* Exchanges *in and the pending images; the lock is held, and whoever held the others lets
@@ -106,13 +153,14 @@ static PyObject *forward(facs_network_object *self, facs_py_images *in)
 {
     facs_py_array out;
     facs_status status;
+    watch w = watch_of(in);
     if (begin(self, &out, in->n, FACS_STRETCH_LOGITS) < 0) return NULL;
-    FACS_PY_UNLOCKED({
-        status = facs_session_infer(self->session, FACS_STRETCH_LOGITS, in->pixels, in->numbers,
-                                    in->n, out.data);
-        if (status == FACS_OK) self->fingerprint = fingerprint(self, in);
-    });
-    if (status == FACS_OK) swap_pending(self, in);
+    FACS_PY_UNLOCKED(status = infer(self, in, &w, FACS_STRETCH_LOGITS, out.data));
+    if (w.infinite && facs_py_images_check(in) < 0) return refuse(self, &out);
+    if (status == FACS_OK) {
+        self->fingerprint = w.sum;
+        swap_pending(self, in);
+    }
     return finish(self, status, &out);
 }
 
@@ -145,7 +193,11 @@ PyObject *facs_py_network_forward(PyObject *object, PyObject *args, PyObject *kw
                                      &step) ||
         facs_py_images_take(&in, self, x) < 0)
         return NULL;
-    PyObject *result = training ? train_forward(self, &in, seed, step) : forward(self, &in);
+    PyObject *result = NULL;
+    if (!training)
+        result = forward(self, &in);
+    else if (facs_py_images_check(&in) == 0)
+        result = train_forward(self, &in, seed, step);
     facs_py_array_release(&in.array);
     return result;
 }
@@ -153,9 +205,18 @@ PyObject *facs_py_network_forward(PyObject *object, PyObject *args, PyObject *kw
 PyObject *facs_py_network_features(PyObject *object, PyObject *x)
 {
     facs_network_object *self = (facs_network_object *)object;
+    PyObject *result = NULL;
     facs_py_images in;
+    facs_py_array out;
+    facs_status status;
+
     if (facs_py_images_take(&in, self, x) < 0) return NULL;
-    PyObject *result = infer(self, in.pixels, in.numbers, in.n, FACS_STRETCH_FEATURES);
+    watch w = watch_of(&in);
+    if (begin(self, &out, in.n, FACS_STRETCH_FEATURES) == 0) {
+        FACS_PY_UNLOCKED(status = infer(self, &in, &w, FACS_STRETCH_FEATURES, out.data));
+        result = w.infinite && facs_py_images_check(&in) < 0 ? refuse(self, &out)
+                                                             : finish(self, status, &out);
+    }
     facs_py_array_release(&in.array);
     return result;
 }
@@ -165,14 +226,21 @@ PyObject *facs_py_network_head(PyObject *object, PyObject *features)
     facs_network_object *self = (facs_network_object *)object;
     const facs_network *net = facs_py_network_of((PyObject *)self);
     int64_t shape[2] = {FACS_PY_ANY, net->graph.nodes[net->features].shape.c};
-    facs_py_array x;
     PyObject *result = NULL;
+    facs_py_array x, out;
+    facs_status status;
+
     if (facs_py_array_from(&x, features, "features", FACS_PY_FLOAT32, 2, shape) < 0)
         return NULL;
+    const facs_source source = {.numbers = x.data};
     if (shape[0] < 1)
         PyErr_SetString(PyExc_ValueError, "features: there are no rows");
-    else if (facs_py_array_check_finite(&x, "features") == 0)
-        result = infer(self, NULL, x.data, shape[0], FACS_STRETCH_HEAD);
+    else if (facs_py_array_check_finite(&x, "features") == 0 &&
+             begin(self, &out, shape[0], FACS_STRETCH_HEAD) == 0) {
+        FACS_PY_UNLOCKED(status = facs_session_infer(self->session, FACS_STRETCH_HEAD, source,
+                                                     shape[0], out.data));
+        result = finish(self, status, &out);
+    }
     facs_py_array_release(&x);
     return result;
 }

@@ -60,7 +60,8 @@ static facs_real *below(facs_session *session, int block, size_t *count)
     const facs_shape s = graph->nodes[node].shape;
     *count = (size_t)IMAGES * (size_t)s.h * (size_t)s.w * (size_t)s.c;
     facs_real *values = malloc(*count * sizeof *values);
-    CHECK_OK(facs_session_infer_below(session, block, pixels, NULL, IMAGES, values));
+    CHECK_OK(facs_session_infer_below(session, block, (facs_source){.pixels = pixels}, IMAGES,
+                                      values));
     return values;
 }
 
@@ -74,7 +75,8 @@ static void check_passes(const char *name, facs_head head)
     int node;
 
     CHECK_STATUS(facs_graph_boundary(graph, 0, &node), FACS_E_ARG);
-    CHECK_OK(facs_session_infer(session, FACS_STRETCH_LOGITS, pixels, NULL, IMAGES, whole));
+    CHECK_OK(facs_session_infer(session, FACS_STRETCH_LOGITS, (facs_source){.pixels = pixels},
+                                IMAGES, whole));
     for (int block = 1; block < graph->block_count; block++) {
         facs_real *values = below(session, block, &count);
         const facs_source all = {.numbers = values}, two = {.numbers = values, .rows = rows};

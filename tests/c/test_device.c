@@ -76,7 +76,8 @@ static result run(const char *name, double width, facs_precision precision, facs
     result r = {.count = facs_session_network(s)->graph.parameter_numbers};
 
     for (int i = 0; i < IMAGES * LABELS; i++) dlogits[i] = (facs_real)(i % 5 - 2) / 10;
-    CHECK_OK(facs_session_infer(s, FACS_STRETCH_LOGITS, pixels, NULL, IMAGES, r.logits));
+    CHECK_OK(facs_session_infer(s, FACS_STRETCH_LOGITS, (facs_source){.pixels = pixels}, IMAGES,
+                                r.logits));
     /* All rounds give the same; a device's later ones are recordings. */
     for (int round = 0; round < (on_device ? 4 : 1); round++) {
         CHECK_OK(facs_session_forward(s, mode, pixels, NULL, IMAGES, 3, 1, r.trained));
@@ -182,7 +183,8 @@ static void test_too_large(void)
     CHECK_STATUS(facs_session_forward(s, FACS_MODE_TRAIN, pixels, NULL, 500000, 0, 0, NULL),
                  FACS_E_OOM);
     CHECK(strstr(facs_last_message(), "free") != NULL);
-    CHECK_OK(facs_session_infer(s, FACS_STRETCH_LOGITS, pixels, NULL, 1, logits));
+    CHECK_OK(
+        facs_session_infer(s, FACS_STRETCH_LOGITS, (facs_source){.pixels = pixels}, 1, logits));
     facs_session_free(s);
 }
 

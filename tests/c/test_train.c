@@ -114,8 +114,8 @@ static void test_features_equal_images(void)
         facs_training_batch batch = images;
         facs_trainer *trainer;
 
-        CHECK_OK(
-            facs_session_infer(session, FACS_STRETCH_FEATURES, pixels, NULL, BATCH, features));
+        CHECK_OK(facs_session_infer(session, FACS_STRETCH_FEATURES,
+                                    (facs_source){.pixels = pixels}, BATCH, features));
         if (cached) batch.pixels = NULL, batch.numbers = features;
         stage.from_boundary = cached;
         CHECK_OK(facs_trainer_create(&trainer, session, &stage, BATCH, 1));
