@@ -5,9 +5,7 @@
 #    include <omp.h>
 #    include <pthread.h>
 #    include <stdatomic.h>
-#endif
 
-#ifdef _OPENMP
 enum { CACHE_LINE = 64 };
 
 /* The blocks that are left of a worker's part, on a cache line of its own. */

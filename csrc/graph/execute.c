@@ -408,7 +408,7 @@ static void infer_chunk(void *context, int64_t chunk, int worker)
     r.lane = worker;
     r.images = left < all->per_chunk ? left : all->per_chunk;
     for (int64_t i = 0; i < r.images && all->source->seen; i++)
-        all->source->seen(all->source->watcher, first + i, r.threads);
+        if (!all->source->seen(all->source->watcher, first + i, r.threads)) return;
     load(&r, all->source, first);
     run_images(&r, FACS_PLAN_FORWARD, forward);
     const facs_tensor y = tensor_of(&r, last, last->value);

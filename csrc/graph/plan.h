@@ -60,9 +60,10 @@ typedef struct facs_source {
     const uint16_t *bfloats;
     const int64_t *rows; /* image i is that of this row; NULL: of row i */
     const facs_real *scale, *shift;
-    /* facs_plan_infer tells of each image, numbered from 0, before the worker reads it that
-     * calls this with as many threads as it has; NULL: nobody is told. */
-    void (*seen)(void *watcher, int64_t image, int threads);
+    /* Called by facs_plan_infer for image 0 .. n - 1 just before it is loaded, by several
+     * workers at once; it may itself use `threads` of them. Where it gives 0 the chunk that the
+     * image is in is left out, and so is its output. NULL: not called. */
+    int (*seen)(void *watcher, int64_t image, int threads);
     void *watcher;
 } facs_source;
 

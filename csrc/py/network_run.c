@@ -7,30 +7,35 @@
 #include <stdatomic.h>
 #include <string.h>
 
-/* What an inference learns of images on their way: whether they are finite, and a number to see
- * that backward meets what forward saw. */
+/* What an inference learns of images on their way: whether they are finite, and of those whose
+ * gradient may be asked for a number to see that backward meets what forward saw. Nothing is
+ * computed once an image was refused. */
 typedef struct watch {
     const facs_py_images *in;
     size_t bytes; /* of an image */
+    int sums;     /* wanted */
     _Atomic uint64_t sum;
-    atomic_int infinite;
+    atomic_int refused;
 } watch;
 
-static void watch_image(void *watcher, int64_t image, int threads)
+static int watch_image(void *watcher, int64_t image, int threads)
 {
     watch *w = watcher;
     const char *bytes = (const char *)w->in->array.data + (size_t)image * w->bytes;
-    const uint64_t numbered[2] = {(uint64_t)image, facs_fingerprint(bytes, w->bytes, threads)};
+    const float *numbers = (const float *)(const void *)bytes;
 
+    if (w->in->numbers && !facs_py_are_finite(numbers, w->bytes / sizeof *numbers))
+        atomic_store(&w->refused, 1);
+    if (atomic_load(&w->refused)) return 0;
+    if (!w->sums) return 1;
+    const uint64_t numbered[2] = {(uint64_t)image, facs_fingerprint(bytes, w->bytes, threads)};
     atomic_fetch_add(&w->sum, facs_fingerprint(numbered, sizeof numbered, 1));
-    if (w->in->numbers &&
-        !facs_py_are_finite((const float *)(const void *)bytes, w->bytes / sizeof(float)))
-        atomic_store(&w->infinite, 1);
+    return 1;
 }
 
-static watch watch_of(const facs_py_images *in)
+static watch watch_of(const facs_py_images *in, int sums)
 {
-    watch w = {.in = in, .bytes = in->pixels ? 1 : sizeof(float)};
+    watch w = {.in = in, .bytes = in->pixels ? 1 : sizeof(float), .sums = sums};
     for (int i = 1; i < in->array.ndim; i++) w.bytes *= (size_t)in->array.shape[i];
     return w;
 }
@@ -38,13 +43,13 @@ static watch watch_of(const facs_py_images *in)
 static void watch_task(void *watcher, int64_t image, int worker)
 {
     (void)worker;
-    watch_image(watcher, image, 1);
+    (void)watch_image(watcher, image, 1);
 }
 
 /* Of the images' bytes, as a forward pass sums them; 0 of those on a GPU. */
 static uint64_t fingerprint(const facs_network_object *self, const facs_py_images *in)
 {
-    watch w = watch_of(in);
+    watch w = watch_of(in, 1);
     if (in->there) return 0;
     facs_parallel(facs_session_threads(self->session), in->n, watch_task, &w);
     return w.sum;
@@ -121,25 +126,6 @@ static PyObject *finish(facs_network_object *self, facs_status status, facs_py_a
     return facs_py_raise(status);
 }
 
-/* After an exception. */
-static PyObject *refuse(facs_network_object *self, facs_py_array *result)
-{
-    facs_py_network_leave((PyObject *)self);
-    facs_py_array_release(result);
-    return NULL;
-}
-
-/* Runs images through the network, which are seen to be finite on the way. */
-static facs_status infer(facs_network_object *self, const facs_py_images *in, watch *w,
-                         facs_stretch stretch, float *out)
-{
-    const facs_source source = {.pixels = in->pixels,
-                                .numbers = in->numbers,
-                                .seen = in->there ? NULL : watch_image,
-                                .watcher = w};
-    return facs_session_infer(self->session, stretch, source, in->n, out);
-}
-
 /* Exchanges *in and the pending images; the lock is held, and whoever held the others lets
  * go of them without it. */
 static void swap_pending(facs_network_object *self, facs_py_images *in)
@@ -149,19 +135,43 @@ static void swap_pending(facs_network_object *self, facs_py_images *in)
     *in = before;
 }
 
-static PyObject *forward(facs_network_object *self, facs_py_images *in)
+/* A stretch of inference. w: of the images it is of, or NULL; keep: these images, for a later
+ * backward, or NULL. */
+static PyObject *infer(facs_network_object *self, facs_source source, int64_t n,
+                       facs_stretch stretch, watch *w, facs_py_images *keep)
 {
     facs_py_array out;
     facs_status status;
-    watch w = watch_of(in);
-    if (begin(self, &out, in->n, FACS_STRETCH_LOGITS) < 0) return NULL;
-    FACS_PY_UNLOCKED(status = infer(self, in, &w, FACS_STRETCH_LOGITS, out.data));
-    if (w.infinite && facs_py_images_check(in) < 0) return refuse(self, &out);
-    if (status == FACS_OK) {
-        self->fingerprint = w.sum;
-        swap_pending(self, in);
+
+    if (begin(self, &out, n, stretch) < 0) return NULL;
+    if (w && (w->sums || w->in->numbers) && !w->in->there) {
+        source.seen = watch_image;
+        source.watcher = w;
+    }
+    FACS_PY_UNLOCKED(status = facs_session_infer(self->session, stretch, source, n, out.data));
+    if (w && w->refused) {
+        facs_py_network_leave((PyObject *)self);
+        facs_py_array_release(&out);
+        if (facs_py_images_check(w->in) == 0)
+            PyErr_SetString(PyExc_ValueError, "x: was written to during the pass");
+        return NULL;
+    }
+    if (keep && status == FACS_OK) {
+        self->fingerprint = w->sum;
+        swap_pending(self, keep);
     }
     return finish(self, status, &out);
+}
+
+static facs_source source_of(const facs_py_images *in)
+{
+    return (facs_source){.pixels = in->pixels, .numbers = in->numbers};
+}
+
+static PyObject *forward(facs_network_object *self, facs_py_images *in)
+{
+    watch w = watch_of(in, 1);
+    return infer(self, source_of(in), in->n, FACS_STRETCH_LOGITS, &w, in);
 }
 
 static PyObject *train_forward(facs_network_object *self, facs_py_images *in,
@@ -205,18 +215,11 @@ PyObject *facs_py_network_forward(PyObject *object, PyObject *args, PyObject *kw
 PyObject *facs_py_network_features(PyObject *object, PyObject *x)
 {
     facs_network_object *self = (facs_network_object *)object;
-    PyObject *result = NULL;
     facs_py_images in;
-    facs_py_array out;
-    facs_status status;
 
     if (facs_py_images_take(&in, self, x) < 0) return NULL;
-    watch w = watch_of(&in);
-    if (begin(self, &out, in.n, FACS_STRETCH_FEATURES) == 0) {
-        FACS_PY_UNLOCKED(status = infer(self, &in, &w, FACS_STRETCH_FEATURES, out.data));
-        result = w.infinite && facs_py_images_check(&in) < 0 ? refuse(self, &out)
-                                                             : finish(self, status, &out);
-    }
+    watch w = watch_of(&in, 0);
+    PyObject *result = infer(self, source_of(&in), in.n, FACS_STRETCH_FEATURES, &w, NULL);
     facs_py_array_release(&in.array);
     return result;
 }
@@ -226,21 +229,16 @@ PyObject *facs_py_network_head(PyObject *object, PyObject *features)
     facs_network_object *self = (facs_network_object *)object;
     const facs_network *net = facs_py_network_of((PyObject *)self);
     int64_t shape[2] = {FACS_PY_ANY, net->graph.nodes[net->features].shape.c};
+    facs_py_array x;
     PyObject *result = NULL;
-    facs_py_array x, out;
-    facs_status status;
 
     if (facs_py_array_from(&x, features, "features", FACS_PY_FLOAT32, 2, shape) < 0)
         return NULL;
     const facs_source source = {.numbers = x.data};
     if (shape[0] < 1)
         PyErr_SetString(PyExc_ValueError, "features: there are no rows");
-    else if (facs_py_array_check_finite(&x, "features") == 0 &&
-             begin(self, &out, shape[0], FACS_STRETCH_HEAD) == 0) {
-        FACS_PY_UNLOCKED(status = facs_session_infer(self->session, FACS_STRETCH_HEAD, source,
-                                                     shape[0], out.data));
-        result = finish(self, status, &out);
-    }
+    else if (facs_py_array_check_finite(&x, "features") == 0)
+        result = infer(self, source, shape[0], FACS_STRETCH_HEAD, NULL, NULL);
     facs_py_array_release(&x);
     return result;
 }

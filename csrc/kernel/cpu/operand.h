@@ -23,7 +23,7 @@ static inline int facs_operand_is_ready(const facs_operand *o)
     return STORED_AS_FLOAT && facs_operand_is_plain(o);
 }
 
-/* Matrix products can. */
+/* Kernels that take factors can: matrix products, and depthwise ones of pairs. */
 static inline int facs_operand_is_factors(const facs_operand *o)
 {
     return sizeof(stored) == sizeof(factor) && facs_operand_is_plain(o);

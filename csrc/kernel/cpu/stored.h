@@ -2,6 +2,7 @@
 #define FACS_KERNEL_CPU_STORED_H
 
 #include "core/tensor.h"
+#include "kernel/cpu/pairs.h"
 #include "kernel/cpu/simd.h"
 
 /* What tensors hold in the rung that is compiled: floats, or bfloat16 under
