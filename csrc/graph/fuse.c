@@ -1,7 +1,8 @@
 #include "graph/plan_internal.h"
 
 /* Which convolutions of inference one kernel does: a depthwise one with the 1x1 behind it, the
- * dense one before it and the addition behind them, where each has no other reader. */
+ * dense one or another such chain before it and the addition behind them, where each has no
+ * other reader. */
 
 static const facs_plan_node *conv_at(const facs_plan *plan, int i)
 {
@@ -48,36 +49,69 @@ static const facs_conv *geometry_of(const facs_plan *plan, int i)
     return i < 0 ? NULL : &plan->nodes[i].node.u.conv.geometry;
 }
 
-static facs_separable separable_of(const facs_plan *plan, facs_chain c)
+/* Geometries alone: a chain, and those before it. */
+static void separable_of(const facs_plan *plan, facs_chain c,
+                         facs_separable parts[FACS_SEPARABLE_MOST])
 {
-    return (facs_separable){.expand.g = geometry_of(plan, c.expand),
-                            .depthwise.g = geometry_of(plan, c.depthwise),
-                            .project.g = geometry_of(plan, c.project)};
+    for (int i = 0; i < FACS_SEPARABLE_MOST; i++) {
+        parts[i] = (facs_separable){.expand.g = geometry_of(plan, c.expand),
+                                    .depthwise.g = geometry_of(plan, c.depthwise),
+                                    .project.g = geometry_of(plan, c.project)};
+        if (c.before < 0) return;
+        parts[i].before = &parts[i + 1];
+        c = facs_plan_chain(plan, c.before);
+    }
 }
 
 static int suits(const facs_plan *plan, facs_chain c)
 {
-    const facs_separable s = separable_of(plan, c);
-    return facs_plan_op_kernels(plan, c.project)->separable_suits(&s);
+    facs_separable parts[FACS_SEPARABLE_MOST];
+    separable_of(plan, c, parts);
+    return facs_plan_op_kernels(plan, c.project)->separable_suits(parts);
+}
+
+/* Chains behind each other, the last of which ends with node i. */
+static int chains_of(const facs_plan *plan, int i)
+{
+    int count = 1;
+    for (facs_chain c = facs_plan_chain(plan, i); c.before >= 0; count++)
+        c = facs_plan_chain(plan, c.before);
+    return count;
+}
+
+/* The first node that the step of node i computes. */
+static int first_of(const facs_plan *plan, int i)
+{
+    int first = 0;
+    while (plan->nodes[first].step != plan->nodes[i].step) first++;
+    return first;
 }
 
 /* Fuses what ends with the convolution i, if that suits. */
 static void try_chain(facs_plan *plan, int i)
 {
-    facs_chain c = {.expand = -1, .depthwise = -1, .project = i, .residual = -1};
+    facs_chain c = {.expand = -1, .depthwise = -1, .project = i, .before = -1, .residual = -1};
 
     if (!conv_at(plan, i) || geometry_of(plan, i)->groups != 1) return;
     c.depthwise = conv_before(plan, i);
     if (c.depthwise < 0 || !is_depthwise(&plan->nodes[c.depthwise])) return;
-    c.expand = conv_before(plan, c.depthwise);
-    if (c.expand >= 0 && (plan->nodes[c.expand].chain >= 0 || !suits(plan, c))) c.expand = -1;
+    const int before = conv_before(plan, c.depthwise);
+    if (before >= 0 && plan->nodes[before].chain < 0)
+        c.expand = before;
+    else if (before >= 0 && chains_of(plan, before) < FACS_SEPARABLE_MOST)
+        c.before = before;
+    if (!suits(plan, c)) c.expand = c.before = -1;
     if (!suits(plan, c)) return;
 
-    const int first = c.expand >= 0 ? c.expand : c.depthwise;
+    const int first = c.before >= 0   ? first_of(plan, c.before)
+                      : c.expand >= 0 ? c.expand
+                                      : c.depthwise;
     const int last = addition_behind(plan, i, first);
-    plan->nodes[last].chain = c.depthwise;
+    for (int k = first; k < i && c.before >= 0; k++)
+        if (plan->nodes[k].step == c.before) plan->nodes[k].step = last;
     if (c.expand >= 0) plan->nodes[c.expand].step = last;
     plan->nodes[c.depthwise].step = plan->nodes[i].step = last;
+    plan->nodes[last].chain = c.depthwise;
 }
 
 void facs_plan_fuse(facs_plan *plan)
@@ -88,7 +122,8 @@ void facs_plan_fuse(facs_plan *plan)
 facs_chain facs_plan_chain(const facs_plan *plan, int i)
 {
     const facs_plan_node *p = &plan->nodes[i];
-    facs_chain c = {.depthwise = p->chain, .project = i, .residual = -1};
+    facs_chain c = {
+        .expand = -1, .depthwise = p->chain, .project = i, .before = -1, .residual = -1};
     const int before = plan->nodes[c.depthwise].node.input[0];
 
     if (p->node.op == FACS_OP_ADD) {
@@ -96,13 +131,15 @@ facs_chain facs_plan_chain(const facs_plan *plan, int i)
         c.project = plan->nodes[first].node.input[0] == c.depthwise ? first : p->node.input[1];
         c.residual = p->node.input[c.project == first];
     }
-    c.expand = plan->nodes[before].step == i ? before : -1;
+    if (plan->nodes[before].step == p->step)
+        *(plan->nodes[before].chain >= 0 ? &c.before : &c.expand) = before;
     return c;
 }
 
 size_t facs_plan_chain_scratch(const facs_plan *plan, int i, int threads)
 {
-    const facs_separable s = separable_of(plan, facs_plan_chain(plan, i));
-    return facs_plan_op_kernels(plan, i)->separable_fwd_scratch(&s, plan->options.batch,
+    facs_separable parts[FACS_SEPARABLE_MOST];
+    separable_of(plan, facs_plan_chain(plan, i), parts);
+    return facs_plan_op_kernels(plan, i)->separable_fwd_scratch(parts, plan->options.batch,
                                                                 threads);
 }

@@ -46,7 +46,7 @@ static facs_demand demand_of(facs_plan *plan, int threads)
         facs_plan_node *p = &plan->nodes[i];
         const facs_op *op = facs_op_get(p->node.op)->op;
         all.scratch = larger(all.scratch, statistics_scratch(plan, i, threads));
-        if (p->chain >= 0)
+        if (p->chain >= 0 && !facs_plan_is_inner(plan, i))
             all.scratch = larger(all.scratch, facs_plan_chain_scratch(plan, i, threads));
         if (!op->demand) continue;
         const facs_demand wanted = op->demand(facs_plan_op_kernels(plan, i), &p->node, p->mode,

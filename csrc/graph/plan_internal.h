@@ -31,7 +31,7 @@ typedef struct facs_plan_node {
     int narrow;  /* its value is of bfloat16 */
     int applied; /* a BatchNorm that its readers apply: its views are those of its input */
     int chain;   /* the depthwise convolution of a facs_separable that this node ends, or -1 */
-    int step;    /* the node that computes this one: itself, or the end of its chain */
+    int step;    /* the node that computes this one: itself, or the end of the last chain */
     int dropped; /* its value is not kept for backward, but replayed where that reads it */
     facs_view value, replayed, gradient;
     int replay_step; /* backward step before which the value is replayed, or -1 */
@@ -92,6 +92,7 @@ void facs_plan_fuse(facs_plan *plan);
 /* The parts of a chain that ends with node i. */
 typedef struct facs_chain {
     int expand, depthwise, project; /* expand -1: none */
+    int before;                     /* end of the chain in place of expand; -1: none */
     int residual;                   /* what is added; -1: nothing */
 } facs_chain;
 

@@ -63,11 +63,14 @@ typedef struct facs_layer {
     facs_clamp clamp;
 } facs_layer;
 
-/* A depthwise convolution with the 1x1 behind it and the dense one before it, if any, of which
- * only the last result is written. */
+/* A depthwise convolution with the 1x1 behind it, and with the dense one or all of another such
+ * kernel before it, if any, of which only the last result is written. */
 typedef struct facs_separable {
     facs_layer expand, depthwise, project;
+    const struct facs_separable *before; /* in place of expand, or NULL */
 } facs_separable;
+
+enum { FACS_SEPARABLE_MOST = 4 }; /* of them behind each other */
 
 /* Mean and variance of what a kernel writes, per channel. */
 typedef struct facs_moments {

@@ -416,18 +416,21 @@ static void check_adjoint(facs_rng *rng, const facs_conv *g, int64_t n)
     case_free(&c);
 }
 
-/* Largest error of an output or input gradient against their root mean square, on every
- * rung. A fast algorithm adds terms larger than the direct ones, which the bounds of
+/* Largest error of an output or a gradient against their root mean square, on every rung. A
+ * fast algorithm adds terms larger than the direct ones, which the bounds of
  * check_case are too wide to see. */
 static void check_precision(facs_rng *rng, const facs_conv *g, int64_t n, double limit)
 {
+    static run_function *const passes[] = {run_fwd, run_bwd_x, run_bwd_w};
+    static const char *const names[] = {"forward", "input gradient", "weight gradient"};
     conv_case c = case_create(rng, g, n);
     facs_kernels ref;
     c.biased = c.scaled = c.accumulate = 0;
-    for (int backward = 0; backward < 2; backward++) {
-        run_function *run = backward ? run_bwd_x : run_fwd;
-        sample expected = backward ? sample_create(n, g->h, g->w, g->ci, 0)
-                                   : sample_create(n, g->oh, g->ow, g->co, 0);
+    for (int pass = 0; pass < 3; pass++) {
+        run_function *run = passes[pass];
+        sample expected = pass == 0   ? sample_create(n, g->oh, g->ow, g->co, 0)
+                          : pass == 1 ? sample_create(n, g->h, g->w, g->ci, 0)
+                                      : sample_create(1, g->kh * g->kw, g->ci, g->co, 0);
         CHECK(facs_kernels_select(&ref, "ref"));
         run(&ref, 1, &c, &expected.t);
         const int64_t count = facs_tensor_pixels(&expected.t) * expected.t.c;
@@ -440,8 +443,8 @@ static void check_precision(facs_rng *rng, const facs_conv *g, int64_t n, double
             for (int64_t i = 0; i < count; i++)
                 worst = fmax(worst, fabs((double)got.t.data[i] - expected.t.data[i]));
             if (!(worst <= limit * size))
-                printf("rung %s, %s: error %.1e of %.1e\n", k.name,
-                       backward ? "backward" : "forward", worst / size, limit);
+                printf("rung %s, %s: error %.1e of %.1e\n", k.name, names[pass], worst / size,
+                       limit);
             CHECK(worst <= limit * size);
             block_free(got.block);
         }
@@ -480,7 +483,11 @@ int main(void)
         {9, 10, 600, 9, 10, 96, 1, 1, 1, 0, 0, 1},
         {8, 9, 400, 8, 9, 400, 1, 1, 1, 0, 0, 1},
         {2, 2, 5, 1, 1, 5, 3, 3, 2, 0, 0, 5},
+        {9, 270, 3, 5, 135, 40, 3, 3, 2, 1, 1, 1},
+        {19, 21, 3, 10, 11, 64, 7, 7, 2, 3, 3, 1},
     };
+    /* Runs of more tiles than are transformed at once, squares of one channel. */
+    const facs_conv runs = {30, 27, 65, 30, 27, 65, 3, 3, 1, 1, 1, 1};
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
         for (narrow_samples = 0; narrow_samples < 2; narrow_samples++) {
             check_case(&rng, fixed + i, 1);
@@ -489,6 +496,7 @@ int main(void)
         narrow_samples = 0;
         check_adjoint(&rng, fixed + i, 2);
     }
+    check_case(&rng, &runs, 9);
     for (int i = 0; i < 60; i++) {
         const facs_conv g = random_geometry(&rng, i % 2);
         for (narrow_samples = 0; narrow_samples < 2; narrow_samples++)

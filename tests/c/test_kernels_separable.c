@@ -1,13 +1,15 @@
 #include "kernel_check.h"
 
-/* Separable convolutions in one pass: against the reference, and bit for bit against the same
- * rung's convolutions one behind the other; in float and in bfloat16. */
+/* Separable convolutions in one pass, and several of them in one: against the reference, and
+ * bit for bit against the same rung's convolutions one behind the other; in float and in
+ * bfloat16. */
 
 static const facs_clamp NO_CLAMP = {-INFINITY, INFINITY};
 
 enum { EXPAND, DEPTHWISE, PROJECT, LAYERS };
 
 typedef struct separable_case {
+    const struct separable_case *before; /* whose result this one reads, or NULL: x */
     facs_conv g[LAYERS];
     int expands, biased, added;
     sample x, residual, w[LAYERS], bias[LAYERS];
@@ -96,32 +98,62 @@ static facs_layer layer_create(const facs_kernels *k, const separable_case *c, i
     return (facs_layer){g, packed, c->biased ? c->bias[i].t.data : NULL, c->clamp[i]};
 }
 
-static void layer_free(facs_layer *l)
+static void layer_free(const facs_layer *l)
 {
     block_free((void *)(uintptr_t)l->packed);
+}
+
+/* Those of a case, and of what is before it. */
+static void layers_create(const facs_kernels *k, const separable_case *c,
+                          facs_separable s[FACS_SEPARABLE_MOST])
+{
+    for (int i = 0; c && i < FACS_SEPARABLE_MOST; i++, c = c->before) {
+        s[i] = (facs_separable){.depthwise = layer_create(k, c, DEPTHWISE),
+                                .project = layer_create(k, c, PROJECT)};
+        if (c->expands) s[i].expand = layer_create(k, c, EXPAND);
+        if (c->before) s[i].before = &s[i + 1];
+    }
+}
+
+static void layers_free(const facs_separable *s)
+{
+    for (; s; s = s->before) {
+        if (s->expand.g) layer_free(&s->expand);
+        layer_free(&s->depthwise);
+        layer_free(&s->project);
+    }
+}
+
+static const separable_case *first_of(const separable_case *c)
+{
+    while (c->before) c = c->before;
+    return c;
+}
+
+/* But for the size of maps, by which a rung chooses what is worth it. */
+static int rung_has(const facs_kernels *k, const separable_case *c)
+{
+    const facs_separable s = shape_of(c);
+    return k->separable_suits(&s) && (!c->before || rung_has(k, c->before));
 }
 
 static void run_fused(const facs_kernels *k, int threads, const void *data, facs_tensor *out)
 {
     const separable_case *c = data;
-    facs_separable s = shape_of(c);
+    facs_separable s[FACS_SEPARABLE_MOST];
     facs_kernels ref;
 
     CHECK(facs_kernels_select(&ref, "ref"));
-    if (!k->separable_suits(&s)) k = &ref; /* the rung does not have it */
-    const size_t size = k->separable_fwd_scratch(&s, c->x.t.n, threads);
+    if (!rung_has(k, c)) k = &ref;
+    layers_create(k, c, s);
+    const size_t size = k->separable_fwd_scratch(s, c->x.t.n, threads);
     facs_context ctx = context_create(size, threads);
-    held x = hold(k, &c->x.t), residual = hold(k, &c->residual.t), y = hold(k, out);
-    if (c->expands) s.expand = layer_create(k, c, EXPAND);
-    s.depthwise = layer_create(k, c, DEPTHWISE);
-    s.project = layer_create(k, c, PROJECT);
-    k->separable_fwd(&ctx, &s, &y.t, &x.t, c->added ? &residual.t : NULL);
+    held x = hold(k, &first_of(c)->x.t), residual = hold(k, &c->residual.t), y = hold(k, out);
+    k->separable_fwd(&ctx, s, &y.t, &x.t, c->added ? &residual.t : NULL);
     release(&x, NULL);
     release(&residual, NULL);
     release(&y, out);
-    if (c->expands) layer_free(&s.expand);
-    layer_free(&s.depthwise);
-    layer_free(&s.project);
+    layers_free(s);
     context_check_and_free(&ctx, size);
 }
 
@@ -145,6 +177,7 @@ static void run_apart(const facs_kernels *k, const separable_case *c, facs_tenso
     const facs_context ctx = {1, NULL};
     sample wide = sample_create(c->x.t.n, d->h, d->w, d->ci, 0);
     sample middle = sample_create(c->x.t.n, d->oh, d->ow, d->co, 0);
+    if (c->before) run_apart(k, c->before, &((separable_case *)(uintptr_t)c)->x.t);
     held x = hold(k, &c->x.t), residual = hold(k, &c->residual.t), y = hold(k, out);
     held a = hold(k, &wide.t), b = hold(k, &middle.t);
 
@@ -164,11 +197,10 @@ static void run_apart(const facs_kernels *k, const separable_case *c, facs_tenso
 /* Returns how many rungs fuse the case. */
 static int check_apart(const char *name, const separable_case *c, const sample *start)
 {
-    const facs_separable s = shape_of(c);
     int fusing = 0;
     facs_kernels k;
     for (int rung = 0; checked_rung(&k, rung); rung++) {
-        if (!k.separable_suits(&s)) continue;
+        if (!rung_has(&k, c)) continue;
         sample fused = sample_copy(start), apart = sample_copy(start);
         run_fused(&k, 2, c, &fused.t);
         run_apart(&k, c, &apart.t);
@@ -198,6 +230,32 @@ static int check_case(facs_rng *rng, const shape *s, int64_t n)
     block_free(y.block);
     case_free(&c);
     case_free(&m);
+    return fusing;
+}
+
+/* Three of them, the last two of which expand nothing. */
+static int check_chain(facs_rng *rng, const shape *s, int64_t n)
+{
+    separable_case c[3], m[3];
+    shape next = *s;
+    char name[160];
+
+    for (int i = 0; i < 3; i++) {
+        c[i] = case_create(rng, &next, n);
+        if (i < 2) c[i].added = 0;
+        m[i] = case_magnitudes(&c[i]);
+        if (i > 0) c[i].before = &c[i - 1], m[i].before = &m[i - 1];
+        const facs_conv *q = &c[i].g[PROJECT];
+        next = (shape){q->oh, q->ow, q->co, 0, 24 + 9 * i, 0, 1, 1 + i % 2, 1, 1};
+    }
+    const facs_conv *q = &c[2].g[PROJECT];
+    sample y = sample_random(rng, n, q->oh, q->ow, q->co, 3);
+    snprintf(name, sizeof name, "chain, n %d, %dx%dx%d, %d wide, expand %d/%d", (int)n, s->h,
+             s->w, s->c, s->wide, s->expand, s->stride);
+    check_rungs(name, run_fused, &c[2], &m[2], &y, 40 + 20 * sqrt((double)q->ci));
+    const int fusing = check_apart(name, &c[2], &y);
+    block_free(y.block);
+    for (int i = 0; i < 3; i++) case_free(&c[i]), case_free(&m[i]);
     return fusing;
 }
 
@@ -241,7 +299,10 @@ int main(void)
         for (int i = 0; i < 60; i++) {
             const shape s = random_shape(&rng);
             check_case(&rng, &s, 1 + i % 5);
+            check_chain(&rng, &s, 1 + i % 3);
         }
+        const shape stem = {75, 112, 3, 32, 16, 3, 2, 1, 1, 1};
+        CHECK(check_chain(&rng, &stem, 1) >= !tested_plugin());
     }
     return check_report("kernels_separable");
 }

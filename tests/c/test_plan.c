@@ -5,6 +5,7 @@
 #include "nets/network.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -295,6 +296,45 @@ static void test_lanes_and_chunks(const facs_network *network, const facs_kernel
     }
 }
 
+typedef struct looks {
+    atomic_int times[IMAGES];
+    int refused; /* this image, or none where -1 */
+} looks;
+
+static int look(void *watcher, int64_t image, int threads)
+{
+    looks *l = watcher;
+    CHECK(threads >= 1);
+    atomic_fetch_add(&l->times[image], 1);
+    return image != l->refused;
+}
+
+/* Inference tells of each image once, and leaves out the chunk of one that is refused. */
+static void test_images_are_seen(const facs_network *network, const facs_kernels *kernels)
+{
+    for (int variant = 0; variant < 4; variant++) {
+        looks l = {.refused = variant % 2 ? IMAGES - 1 : -1};
+        const facs_source source = {.numbers = input, .seen = look, .watcher = &l};
+        const facs_plan_options options = {.first = network->input,
+                                           .last = network->logits,
+                                           .boundary = network->graph.count,
+                                           .mode = FACS_MODE_INFER,
+                                           .batch = variant < 2 ? 1 : IMAGES,
+                                           .threads = 2,
+                                           .lanes = 2};
+        facs_real logits[IMAGES * LABELS];
+        facs_plan *plan;
+        CHECK_OK(facs_plan_create(&plan, &network->graph, kernels, &options));
+        facs_plan_bind(plan, network->parameters, NULL);
+        facs_plan_prepare(plan);
+        for (int i = 0; i < IMAGES * LABELS; i++) logits[i] = NAN;
+        facs_plan_infer(plan, &source, IMAGES, logits);
+        for (int i = 0; i < IMAGES; i++) CHECK(atomic_load(&l.times[i]) == 1);
+        CHECK(isnan(logits[IMAGES * LABELS - 1]) == (l.refused >= 0));
+        facs_plan_free(plan);
+    }
+}
+
 static int never_suits(const facs_separable *s)
 {
     (void)s;
@@ -346,6 +386,51 @@ static void test_fusing(const facs_network *network, const char *name,
     CHECK(memcmp(together, apart, sizeof apart) == 0);
     CHECK((inner > 0) == (strncmp(name, "mobilenet", 9) == 0));
     CHECK(inner > 0 || fused == whole);
+}
+
+/* At its usual size the large maps of MobileNet-v1 are never whole either. */
+static void test_fusing_chains(const facs_kernels *kernels)
+{
+    enum { SIZE = 224 };
+    const facs_network_options o = {.input_size = SIZE,
+                                    .labels = LABELS,
+                                    .width = 1,
+                                    .activation = {0, 6},
+                                    .epsilon = 1e-3};
+    facs_real *images = calloc((size_t)2 * SIZE * SIZE * 3, sizeof *images);
+    facs_kernels plain = *kernels;
+    facs_real logits[2][2 * LABELS];
+    facs_network *network;
+    int steps[2] = {0};
+
+    for (int i = 0; i < 2 * SIZE * SIZE * 3; i++) images[i] = (facs_real)(i % 1013) / 500 - 1;
+    plain.separable_suits = never_suits;
+    CHECK_OK(facs_network_create(&network, "mobilenet_v1", &o, 5));
+    for (int fused = 0; fused < 2; fused++) {
+        const facs_source source = {.numbers = images};
+        const facs_plan_options options = {.first = network->input,
+                                           .last = network->logits,
+                                           .boundary = network->graph.count,
+                                           .mode = FACS_MODE_INFER,
+                                           .batch = 1,
+                                           .threads = 2,
+                                           .lanes = 2};
+        facs_plan *plan;
+        CHECK_OK(facs_plan_create(&plan, &network->graph, fused ? kernels : &plain, &options));
+        facs_plan_bind(plan, network->parameters, NULL);
+        facs_plan_prepare(plan);
+        facs_plan_infer(plan, &source, 2, logits[fused]);
+        facs_plan_infer(plan, &source, 1, logits[fused]); /* split among the threads */
+        for (int i = 0; i < facs_plan_count(plan); i++)
+            steps[fused] += plan->nodes[i].step == i;
+        facs_plan_free(plan);
+    }
+    /* 13 depthwise convolutions join the 1x1 behind them, the first one the stem, and chains
+     * of these each other. */
+    CHECK(steps[1] < steps[0] - 14);
+    CHECK(memcmp(logits[0], logits[1], sizeof *logits) == 0);
+    facs_network_free(network);
+    free(images);
 }
 
 /* At its usual size MobileNet-v2 needs much less memory where expanded maps are never whole. */
@@ -479,6 +564,7 @@ int main(void)
         input[i] = (facs_real)(i * 31 % 101) / 50 - 1;
     test_placing();
     test_scratch();
+    test_fusing_chains(&kernels);
     test_fusing_saves(&kernels);
     test_training_is_tight(&kernels);
     test_recomputing_everywhere();
@@ -488,6 +574,7 @@ int main(void)
         test_applying_equals_keeping(network, &kernels);
         test_recomputing_saves(network, facs_network_names(i), &kernels);
         test_lanes_and_chunks(network, &kernels);
+        test_images_are_seen(network, &kernels);
         test_fusing(network, facs_network_names(i), &kernels);
         if (i == 0) test_refusals(network, &kernels);
         facs_network_free(network);

@@ -382,6 +382,9 @@ def spoiled(shape: tuple[int, ...], index: tuple[int, ...]) -> np.ndarray:
             ValueError,
             r"x: entry \(1, 2, 63, 1\) is inf",
         ),
+        (lambda: small().forward(spoiled((9, 64, 64, 3), (8, 63, 63, 2))), ValueError, r"\(8, 63, 63, 2\) is inf"),
+        (lambda: small().features(spoiled((9, 64, 64, 3), (8, 0, 0, 0))), ValueError, r"\(8, 0, 0, 0\) is inf"),
+        (lambda: small().forward(spoiled((2, 64, 64, 3), (1, 2, 3, 0)), training=True), ValueError, "is inf"),
         (lambda: small().head(np.zeros((2, 5), np.float32)), ValueError, "features"),
         (lambda: small().head(spoiled((2, 256), (1, 7))), ValueError, r"features: entry \(1, 7\) is inf"),
         (lambda: small().head(np.zeros((0, 256), np.float32)), ValueError, "features: there are no rows"),
@@ -402,3 +405,28 @@ def test_backward_of_other_images_is_refused() -> None:
     network.forward(IMAGE)
     with pytest.raises(ValueError, match=r"dlogits: shape is \(5, 3\), want \(2, 3\)"):
         network.backward(np.zeros((5, 3), np.float32))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_backward_knows_the_images_of_many_lanes(threads: int) -> None:
+    network = small(threads=threads)
+    images = np.random.default_rng(3).random((9, 64, 64, 3), np.float32)
+    network.forward(images)
+    network.backward(np.ones((9, 3), np.float32))
+    network.forward(images)
+    images[[2, 5]] = images[[5, 2]]
+    with pytest.raises(ValueError, match="x was written to"):
+        network.backward(np.ones((9, 3), np.float32))
+
+
+def test_refused_images_leave_those_before_to_backward() -> None:
+    network = small()
+    network.forward(IMAGE)
+    network.backward(np.ones((len(IMAGE), 3), np.float32))
+    wanted = {name: gradient.copy() for name, gradient in network.gradients().items()}
+    network.forward(IMAGE)
+    with pytest.raises(ValueError, match="is inf"):
+        network.forward(spoiled((2, 64, 64, 3), (1, 2, 63, 1)))
+    network.backward(np.ones((len(IMAGE), 3), np.float32))
+    for name, gradient in network.gradients().items():
+        np.testing.assert_array_equal(gradient, wanted[name])
