@@ -175,30 +175,24 @@ static facs_layer layer_of(const run *r, int i)
     return facs_conv_layer(&call);
 }
 
-/* The layers of a chain, and of those before it; returns the first node of all. */
-static int chain_layers(const run *r, facs_chain c, facs_separable s[FACS_SEPARABLE_MOST])
-{
-    for (int i = 0; i < FACS_SEPARABLE_MOST; i++) {
-        s[i] = (facs_separable){.depthwise = layer_of(r, c.depthwise),
-                                .project = layer_of(r, c.project)};
-        if (c.expand >= 0) s[i].expand = layer_of(r, c.expand);
-        if (c.before < 0) break;
-        s[i].before = &s[i + 1];
-        c = facs_plan_chain(r->plan, c.before);
-    }
-    return c.expand >= 0 ? c.expand : c.depthwise;
-}
-
 /* The convolutions that node i ends, as one kernel. */
 static void forward_chain(const run *r, int i)
 {
     const facs_plan *plan = r->plan;
     const facs_chain c = facs_plan_chain(plan, i);
-    const facs_call end = call_of(r, i);
+    facs_chain chains[FACS_SEPARABLE_MOST];
     facs_separable s[FACS_SEPARABLE_MOST];
-    const facs_call begin = call_of(r, chain_layers(r, c, s));
+    const int count = facs_plan_chains(plan, c, chains);
+    const facs_call end = call_of(r, i);
+    const facs_call begin = call_of(r, facs_chain_first(chains[count - 1]));
     facs_tensor residual;
 
+    for (int k = 0; k < count; k++) {
+        s[k] = (facs_separable){.depthwise = layer_of(r, chains[k].depthwise),
+                                .project = layer_of(r, chains[k].project),
+                                .before = k + 1 < count ? &s[k + 1] : NULL};
+        if (chains[k].expand >= 0) s[k].expand = layer_of(r, chains[k].expand);
+    }
     if (c.residual >= 0)
         residual = tensor_of(r, &plan->nodes[c.residual], plan->nodes[c.residual].value);
     end.kernels->separable_fwd(&end.context, s, &end.y, &begin.x[0],

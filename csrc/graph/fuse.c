@@ -49,18 +49,17 @@ static const facs_conv *geometry_of(const facs_plan *plan, int i)
     return i < 0 ? NULL : &plan->nodes[i].node.u.conv.geometry;
 }
 
-/* Geometries alone: a chain, and those before it. */
+/* Geometries alone, of a chain and those before it. */
 static void separable_of(const facs_plan *plan, facs_chain c,
                          facs_separable parts[FACS_SEPARABLE_MOST])
 {
-    for (int i = 0; i < FACS_SEPARABLE_MOST; i++) {
-        parts[i] = (facs_separable){.expand.g = geometry_of(plan, c.expand),
-                                    .depthwise.g = geometry_of(plan, c.depthwise),
-                                    .project.g = geometry_of(plan, c.project)};
-        if (c.before < 0) return;
-        parts[i].before = &parts[i + 1];
-        c = facs_plan_chain(plan, c.before);
-    }
+    facs_chain chains[FACS_SEPARABLE_MOST];
+    const int count = facs_plan_chains(plan, c, chains);
+    for (int i = 0; i < count; i++)
+        parts[i] = (facs_separable){.expand.g = geometry_of(plan, chains[i].expand),
+                                    .depthwise.g = geometry_of(plan, chains[i].depthwise),
+                                    .project.g = geometry_of(plan, chains[i].project),
+                                    .before = i + 1 < count ? &parts[i + 1] : NULL};
 }
 
 static int suits(const facs_plan *plan, facs_chain c)
@@ -70,27 +69,11 @@ static int suits(const facs_plan *plan, facs_chain c)
     return facs_plan_op_kernels(plan, c.project)->separable_suits(parts);
 }
 
-/* Chains behind each other, the last of which ends with node i. */
-static int chains_of(const facs_plan *plan, int i)
-{
-    int count = 1;
-    for (facs_chain c = facs_plan_chain(plan, i); c.before >= 0; count++)
-        c = facs_plan_chain(plan, c.before);
-    return count;
-}
-
-/* The first node that the step of node i computes. */
-static int first_of(const facs_plan *plan, int i)
-{
-    int first = 0;
-    while (plan->nodes[first].step != plan->nodes[i].step) first++;
-    return first;
-}
-
 /* Fuses what ends with the convolution i, if that suits. */
 static void try_chain(facs_plan *plan, int i)
 {
     facs_chain c = {.expand = -1, .depthwise = -1, .project = i, .before = -1, .residual = -1};
+    facs_chain chains[FACS_SEPARABLE_MOST];
 
     if (!conv_at(plan, i) || geometry_of(plan, i)->groups != 1) return;
     c.depthwise = conv_before(plan, i);
@@ -98,14 +81,13 @@ static void try_chain(facs_plan *plan, int i)
     const int before = conv_before(plan, c.depthwise);
     if (before >= 0 && plan->nodes[before].chain < 0)
         c.expand = before;
-    else if (before >= 0 && chains_of(plan, before) < FACS_SEPARABLE_MOST)
+    else if (before >= 0 && facs_plan_chains(plan, facs_plan_chain(plan, before), chains) <
+                                FACS_SEPARABLE_MOST)
         c.before = before;
     if (!suits(plan, c)) c.expand = c.before = -1;
     if (!suits(plan, c)) return;
 
-    const int first = c.before >= 0   ? first_of(plan, c.before)
-                      : c.expand >= 0 ? c.expand
-                                      : c.depthwise;
+    const int first = facs_chain_first(chains[facs_plan_chains(plan, c, chains) - 1]);
     const int last = addition_behind(plan, i, first);
     for (int k = first; k < i && c.before >= 0; k++)
         if (plan->nodes[k].step == c.before) plan->nodes[k].step = last;
@@ -131,9 +113,22 @@ facs_chain facs_plan_chain(const facs_plan *plan, int i)
         c.project = plan->nodes[first].node.input[0] == c.depthwise ? first : p->node.input[1];
         c.residual = p->node.input[c.project == first];
     }
-    if (plan->nodes[before].step == p->step)
-        *(plan->nodes[before].chain >= 0 ? &c.before : &c.expand) = before;
+    if (plan->nodes[before].step != p->step) return c;
+    if (plan->nodes[before].chain >= 0)
+        c.before = before;
+    else
+        c.expand = before;
     return c;
+}
+
+int facs_plan_chains(const facs_plan *plan, facs_chain c,
+                     facs_chain chains[FACS_SEPARABLE_MOST])
+{
+    int count = 1;
+    chains[0] = c;
+    for (; count < FACS_SEPARABLE_MOST && chains[count - 1].before >= 0; count++)
+        chains[count] = facs_plan_chain(plan, chains[count - 1].before);
+    return count;
 }
 
 size_t facs_plan_chain_scratch(const facs_plan *plan, int i, int threads)

@@ -97,6 +97,17 @@ typedef struct facs_chain {
 } facs_chain;
 
 facs_chain facs_plan_chain(const facs_plan *plan, int i);
+
+/* c and the chains before it, the last one first; returns how many. */
+int facs_plan_chains(const facs_plan *plan, facs_chain c,
+                     facs_chain chains[FACS_SEPARABLE_MOST]);
+
+/* The first node of a chain that no other is before. */
+static inline int facs_chain_first(facs_chain c)
+{
+    return c.expand >= 0 ? c.expand : c.depthwise;
+}
+
 size_t facs_plan_chain_scratch(const facs_plan *plan, int i, int threads);
 
 /* Whether the value of node i is nowhere, since the end of its chain is. */

@@ -59,7 +59,9 @@ int main(void)
     const int64_t blocks[] = {0, 1, 2, 5, MOST_BLOCKS};
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < 5; j++) check_counts(threads[i], blocks[j], 0);
+#ifdef _OPENMP
     for (int round = 0; round < 20; round++) check_counts(2, 5, 1);
+#endif
     test_inside_a_task();
     return check_report("threads");
 }
