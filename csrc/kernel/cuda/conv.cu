@@ -1,4 +1,6 @@
 #include "kernel/cuda/conv.cuh"
+#include "kernel/cuda/conv_pointwise.cuh"
+#include "kernel/cuda/conv_stem.cuh"
 
 /* Dense convolutions forward and their input gradients, as products of gathered pixels and
  * packed weights. Blocks take tiles of rows in turn, so that sums per channel leave each
@@ -30,24 +32,20 @@ template <class T, int ROWS, int COLUMNS> struct product_parts {
     place places[mine::MINE];
     unsigned unsettled; /* four bits a stage: which of the thread's chunks */
 
-    __device__ tap_chunk chunk_of(int step, int pointwise) const
+    __device__ tap_chunk chunk_of(int step) const
     {
-        const int chunk = step * mine::CHUNKS + mine::chunk();
-        if (!pointwise) return tap_chunk_at(r.order, chunk);
-        return tap_chunk{0, 0, chunk * 8, chunk * 8 < r.inner};
+        return tap_chunk_at(r.order, step * mine::CHUNKS + mine::chunk());
     }
 
-    template <bool POINTWISE> __device__ void bring(T *left, T *right, int step, int stage)
+    __device__ void bring(T *left, T *right, int step, int stage)
     {
-        const tap_chunk c = chunk_of(step, POINTWISE);
+        const tap_chunk c = chunk_of(step);
         unsigned settle = 0;
 #pragma unroll
         for (int i = 0; i < mine::MINE; i++) {
             const int row = mine::row() + i * mine::ROW_STEP;
             int64_t pixel = -1, next = -1;
-            if (POINTWISE) {
-                pixel = c.inside && first_row + row < rows ? first_row + row : -1;
-            } else if (c.inside) {
+            if (c.inside) {
                 pixel = tap_pixel(r, places[i], c.ky, c.kx);
                 if (r.paired) next = tap_pixel(r, places[i], c.ky, c.kx + 1);
             }
@@ -73,11 +71,11 @@ template <class T, int ROWS, int COLUMNS> struct product_parts {
         return (int)threadIdx.x % RIGHT_CHUNKS * 8;
     }
 
-    template <bool POINTWISE> __device__ void settle(T *left, int step, int stage)
+    __device__ void settle(T *left, int step, int stage)
     {
         const unsigned mask = unsettled >> 4 * stage & 15;
         if (!mask) return;
-        const chunk_norm n = chunk_norm_of(r, chunk_of(step, POINTWISE));
+        const chunk_norm n = chunk_norm_of(r, chunk_of(step));
 #pragma unroll
         for (int i = 0; i < mine::MINE; i++)
             if (mask >> i & 1)
@@ -87,169 +85,16 @@ template <class T, int ROWS, int COLUMNS> struct product_parts {
     }
 };
 
-/* Forward: bias, clamp, moments. */
-template <class T> struct forward_end {
-    T *y;
-    int64_t stride;
-    int columns, wide;
-    const float *bias;
-    facs_clamp clamp;
-    float *partials; /* [blocks][2][columns] or NULL */
-
-    static const int AHEAD = 4; /* rows that a thread looks ahead for at a time */
-    struct channels {
-        float bias[8];
-    };
-    struct ahead {
-    };
-
-    __device__ channels channels_of(int column) const
-    {
-        channels c;
-#pragma unroll
-        for (int i = 0; i < 8; i++)
-            c.bias[i] = bias && column + i < columns ? __ldg(bias + column + i) : 0;
-        return c;
-    }
-
-    __device__ ahead look(int64_t, int) const
-    {
-        return ahead();
-    }
-
-    __device__ void finish(int64_t row, int column, float v[8], const channels &c,
-                           const ahead &, float first[8], float second[8]) const
-    {
-        T *to = y + row * stride + column;
-#pragma unroll
-        for (int i = 0; i < 8; i++) v[i] = clamped(v[i] + c.bias[i], clamp);
-        const eight<T> stored = packed_of<T>(v);
-        if (wide)
-            *(eight<T> *)to = stored;
-        else
-            for (int i = 0; i < 8 && column + i < columns; i++) put_number(to + i, v[i]);
-        if (partials) unpack(v, stored);
-        if (partials)
-#pragma unroll
-            for (int i = 0; i < 8; i++) {
-                first[i] += v[i];
-                second[i] += v[i] * v[i];
-            }
-    }
-};
-
-/* Backward: through the norm of what the convolution read, with its sums. */
-template <class T> struct backward_end {
-    T *dx; /* or NULL */
-    const T *x;
-    int64_t dx_stride, x_stride;
-    int columns, wide, accumulate;
-    facs_norm norm;
-    float *partials;
-
-    static const int AHEAD = 2;
-    struct channels {
-        float scale[8], shift[8], mean[8];
-    };
-    struct ahead {
-        eight<T> x, before;
-    };
-
-    __device__ channels channels_of(int column) const
-    {
-        channels c;
-        if (norm.scale)
-#pragma unroll
-            for (int i = 0; i < 8; i++) {
-                const int at = column + i < columns ? column + i : column;
-                c.scale[i] = __ldg(norm.scale + at);
-                c.shift[i] = __ldg(norm.shift + at);
-                c.mean[i] = partials ? __ldg(norm.mean + at) : 0;
-            }
-        return c;
-    }
-
-    __device__ ahead look(int64_t row, int column) const
-    {
-        ahead a;
-        const int count = columns - column;
-        if (norm.scale) a.x = fetch_eight(x + row * x_stride + column, count, wide);
-        if (dx && accumulate)
-            a.before = fetch_eight<T>(dx + row * dx_stride + column, count, wide);
-        return a;
-    }
-
-    __device__ void finish(int64_t row, int column, float v[8], const channels &c,
-                           const ahead &a, float first[8], float second[8]) const
-    {
-        if (norm.scale) {
-            float seen[8];
-            unpack(seen, a.x);
-#pragma unroll
-            for (int i = 0; i < 8; i++) {
-                const float y = c.scale[i] * seen[i] + c.shift[i];
-                const float h = y > norm.clamp.low && y < norm.clamp.high ? v[i] : 0;
-                first[i] += h;
-                second[i] += h * (seen[i] - c.mean[i]);
-                v[i] = c.scale[i] * h;
-            }
-        }
-        if (!dx) return;
-        T *to = dx + row * dx_stride + column;
-        if (accumulate) {
-            float before[8];
-            unpack(before, a.before);
-#pragma unroll
-            for (int i = 0; i < 8; i++) v[i] += before[i];
-        }
-        if (wide)
-            store_eight(to, v);
-        else
-            for (int i = 0; i < 8 && column + i < columns; i++) put_number(to + i, v[i]);
-    }
-};
-
-/* Adds the threads' sums of a column and writes the block's partials. */
-template <int COLUMNS>
-__device__ static void write_partials(float *partials, int columns, int first_column,
-                                      float *shared, float first[8], float second[8])
-{
-    const int across = COLUMNS / 8, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const int chunk = threadIdx.x % across;
-
-#pragma unroll
-    for (int i = 0; i < 8; i++)
-#pragma unroll
-        for (int distance = 16; distance >= across; distance /= 2) {
-            first[i] += __shfl_xor_sync(0xffffffffu, first[i], distance);
-            second[i] += __shfl_xor_sync(0xffffffffu, second[i], distance);
-        }
-    __syncthreads();
-    if (lane < across)
-        for (int i = 0; i < 8; i++) {
-            shared[(2 * warp) * COLUMNS + chunk * 8 + i] = first[i];
-            shared[(2 * warp + 1) * COLUMNS + chunk * 8 + i] = second[i];
-        }
-    __syncthreads();
-    if ((int)threadIdx.x >= 2 * COLUMNS) return;
-    const int which = threadIdx.x / COLUMNS, column = threadIdx.x % COLUMNS;
-    float sum = 0;
-    for (int i = 0; i < THREADS / 32; i++) sum += shared[(2 * i + which) * COLUMNS + column];
-    if (first_column + column < columns)
-        partials[((int64_t)blockIdx.x * 2 + which) * columns + first_column + column] = sum;
-}
-
 template <class T, int ROWS, int COLUMNS> struct shared_plan {
     typedef tile<T, ROWS, COLUMNS, false> M;
-    static const int STRIDE = COLUMNS + 4; /* of the spilled sums */
     static const int STAGE = M::LEFT + M::RIGHT;
     static const size_t FACTORS = STAGES * STAGE * sizeof(T);
-    static const size_t SUMS = ROWS * STRIDE * sizeof(float);
+    static const size_t SUMS = ROWS * spilled<COLUMNS>::STRIDE * sizeof(float);
     static const size_t BYTES = FACTORS > SUMS ? FACTORS : SUMS;
 };
 
 /* The sums of a tile, in the registers of its warps. */
-template <class T, int ROWS, int COLUMNS, bool POINTWISE>
+template <class T, int ROWS, int COLUMNS>
 __device__ static void multiply_tile(tile<T, ROWS, COLUMNS, false> &m,
                                      product_parts<T, ROWS, COLUMNS> &parts, T *factors,
                                      int steps)
@@ -259,17 +104,16 @@ __device__ static void multiply_tile(tile<T, ROWS, COLUMNS, false> &m,
 #pragma unroll 1
     for (int step = 0; step < STAGES - 1; step++) {
         T *left = factors + step * S::STAGE;
-        if (step < steps) parts.template bring<POINTWISE>(left, left + S::M::LEFT, step, step);
+        if (step < steps) parts.bring(left, left + S::M::LEFT, step, step);
         end_copies();
     }
     for (int step = 0; step < steps; step++) {
         const int stage = step % STAGES, later = step + STAGES - 1;
         T *left = factors + stage * S::STAGE, *far = factors + later % STAGES * S::STAGE;
         wait_for_copies<STAGES - 2>();
-        parts.template settle<POINTWISE>(left, step, stage);
+        parts.settle(left, step, stage);
         __syncthreads();
-        if (later < steps)
-            parts.template bring<POINTWISE>(far, far + S::M::LEFT, later, later % STAGES);
+        if (later < steps) parts.bring(far, far + S::M::LEFT, later, later % STAGES);
         end_copies();
         m.add(left, left + S::M::LEFT);
     }
@@ -277,18 +121,16 @@ __device__ static void multiply_tile(tile<T, ROWS, COLUMNS, false> &m,
     __syncthreads();
 }
 
-template <class T, int ROWS, int COLUMNS, bool POINTWISE, class End>
+template <class T, int ROWS, int COLUMNS, class End>
 __global__ static void __launch_bounds__(THREADS, 2)
     product(reading<T> r, const T *weights, int padded, int steps, int64_t rows, End end)
 {
     typedef shared_plan<T, ROWS, COLUMNS> S;
     typedef share<ROWS> mine;
-    static const int ROW_STEP = THREADS / (COLUMNS / 8), AHEAD = End::AHEAD;
-    extern __shared__ __align__(16) char shared[];
+    extern __shared__ __align__(128) char shared[];
     float *sums = (float *)shared;
     const int first_column = blockIdx.y * COLUMNS;
-    const int chunk = (int)threadIdx.x % (COLUMNS / 8) * 8, column = first_column + chunk;
-    float first[8] = {0}, second[8] = {0};
+    float total = 0;
 
     for (int64_t first_row = (int64_t)blockIdx.x * ROWS; first_row < rows;
          first_row += (int64_t)gridDim.x * ROWS) {
@@ -306,36 +148,17 @@ __global__ static void __launch_bounds__(THREADS, 2)
             {},
             0};
         typename S::M m;
-        if (!POINTWISE)
 #pragma unroll
-            for (int i = 0; i < mine::MINE; i++)
-                parts.places[i] =
-                    place_of(r, first_row + mine::row() + i * mine::ROW_STEP, rows);
-        multiply_tile<T, ROWS, COLUMNS, POINTWISE>(m, parts, (T *)shared, steps);
-        m.spill(sums, S::STRIDE);
+        for (int i = 0; i < mine::MINE; i++)
+            parts.places[i] = place_of(r, first_row + mine::row() + i * mine::ROW_STEP, rows);
+        multiply_tile<T, ROWS, COLUMNS>(m, parts, (T *)shared, steps);
+        m.spill(sums, spilled<COLUMNS>::STRIDE);
         __syncthreads();
-        if (column < end.columns) {
-            const typename End::channels c = end.channels_of(column);
-            for (int i = (int)threadIdx.x / (COLUMNS / 8); i < ROWS; i += AHEAD * ROW_STEP) {
-                typename End::ahead a[AHEAD];
-#pragma unroll
-                for (int j = 0; j < AHEAD; j++)
-                    if (i + j * ROW_STEP < ROWS && first_row + i + j * ROW_STEP < rows)
-                        a[j] = end.look(first_row + i + j * ROW_STEP, column);
-#pragma unroll
-                for (int j = 0; j < AHEAD; j++) {
-                    const int row = i + j * ROW_STEP;
-                    float v[8];
-                    if (row >= ROWS || first_row + row >= rows) break;
-                    load_eight(v, sums + row * S::STRIDE + chunk);
-                    end.finish(first_row + row, column, v, c, a[j], first, second);
-                }
-            }
-        }
+        total +=
+            finish_tile<COLUMNS>(end, sums, rows_from(first_row, rows, ROWS), first_column);
         __syncthreads();
     }
-    if (end.partials)
-        write_partials<COLUMNS>(end.partials, end.columns, first_column, sums, first, second);
+    if (end.partials) write_totals<COLUMNS>(end.partials, end.columns, first_column, total);
 }
 
 /* --- launching */
@@ -365,50 +188,54 @@ static size_t partial_bytes(int columns)
     return (size_t)BLOCKS * 2 * (size_t)columns * sizeof(float);
 }
 
-template <class T, int ROWS, int COLUMNS, bool POINTWISE, class End>
+template <class T, int ROWS, int COLUMNS, class End>
 static void launch_product(const shape &s, const reading<T> &r, const T *weights, int padded,
                            int steps, int64_t rows, const End &end)
 {
     const size_t bytes = shared_plan<T, ROWS, COLUMNS>::BYTES;
-    facs_cuda_allow_shared(product<T, ROWS, COLUMNS, POINTWISE, End>, bytes);
-    FACS_LAUNCH((product<T, ROWS, COLUMNS, POINTWISE, End>), dim3(s.blocks, s.across), THREADS,
-                bytes, r, weights, padded, steps, rows, end);
+    facs_cuda_allow_shared(product<T, ROWS, COLUMNS, End>, bytes);
+    FACS_LAUNCH((product<T, ROWS, COLUMNS, End>), dim3(s.blocks, s.across), THREADS, bytes, r,
+                weights, padded, steps, rows, end);
 }
 
-template <class T, int ROWS, bool POINTWISE, class End>
+template <class T, int ROWS, class End>
 static void choose_columns(const shape &s, const reading<T> &r, const T *weights, int padded,
                            int steps, int64_t rows, const End &end)
 {
     if (s.tile_columns == 64)
-        launch_product<T, ROWS, 64, POINTWISE>(s, r, weights, padded, steps, rows, end);
+        launch_product<T, ROWS, 64>(s, r, weights, padded, steps, rows, end);
     else if constexpr (sizeof(T) == 2) {
         if (s.tile_columns == 32)
-            launch_product<T, ROWS, 32, POINTWISE>(s, r, weights, padded, steps, rows, end);
+            launch_product<T, ROWS, 32>(s, r, weights, padded, steps, rows, end);
         else
-            launch_product<T, ROWS, 128, POINTWISE>(s, r, weights, padded, steps, rows, end);
+            launch_product<T, ROWS, 128>(s, r, weights, padded, steps, rows, end);
     }
 }
 
+/* Returns the blocks whose partial sums there are. */
 template <class T, class End>
-static void run_product(const shape &s, const facs_conv *g, const reading<T> &r,
-                        const facs_real *packed, int64_t rows, const End &end)
+static unsigned run_product(const facs_conv *g, const reading<T> &r, const facs_real *packed,
+                            int64_t rows, const End &end)
 {
     const T *weights = (const T *)(const void *)packed;
-    const int steps = facs_conv_depth(g, r.inner, r.paired) / DEPTH;
+    const int depth = facs_conv_depth(g, r.inner, r.paired);
     const int padded = facs_conv_padded(end.columns);
-    const int pointwise = facs_conv_is_pointwise(g);
-    if constexpr (sizeof(T) == 2) {
-        if (s.tile_rows == 64 && pointwise)
-            choose_columns<T, 64, true>(s, r, weights, padded, steps, rows, end);
-        else if (s.tile_rows == 64)
-            choose_columns<T, 64, false>(s, r, weights, padded, steps, rows, end);
-        else if (pointwise)
-            choose_columns<T, 128, true>(s, r, weights, padded, steps, rows, end);
-        else
-            choose_columns<T, 128, false>(s, r, weights, padded, steps, rows, end);
-    } else {
-        choose_columns<T, 64, false>(s, r, weights, padded, steps, rows, end);
-    }
+    if constexpr (sizeof(T) == 2)
+        if (r.wide && !r.paired && facs_conv_is_pointwise(g)) {
+            const pointwise_shape s = pointwise_shape_of(rows, end.columns, r.inner);
+            const pointwise_factors f = {r.data, r.stride, r.inner, weights,
+                                         padded, depth,    r.norm};
+            run_pointwise(s, f, rows, end);
+            return s.blocks;
+        }
+    const shape s = shape_of<T>(rows, end.columns);
+    if constexpr (sizeof(T) == 2)
+        if (s.tile_rows == 128) {
+            choose_columns<T, 128>(s, r, weights, padded, depth / DEPTH, rows, end);
+            return s.blocks;
+        }
+    choose_columns<T, 64>(s, r, weights, padded, depth / DEPTH, rows, end);
+    return s.blocks;
 }
 
 /* A fully connected layer of few outputs, as a head is, which would be one or two tiles: a warp
@@ -452,14 +279,8 @@ void facs_cuda_rows<T>::conv_fwd(const facs_context *ctx, const facs_conv *g,
                                  const facs_moments *moments)
 {
     const int64_t rows = facs_tensor_pixels(y);
-    const shape s = shape_of<T>(rows, g->co);
-    const forward_end<T> end = {data_of<T>(*y),
-                                y->stride,
-                                g->co,
-                                facs_cuda_by_eight<T>(y),
-                                bias,
-                                clamp,
-                                moments ? (float *)ctx->scratch : NULL};
+    float *partials = moments ? (float *)ctx->scratch : NULL;
+    const forward_end<T> end = forward_end_of<T>(y, bias, clamp, partials);
     if (rows < 1) return;
     if (sizeof(T) == 4 && !moments && facs_conv_is_pointwise(g) && rows * g->co <= FEW) {
         FACS_LAUNCH(few_outputs<T>, facs_cuda_blocks(rows * g->co, 8), 256, 0, end.y,
@@ -468,8 +289,13 @@ void facs_cuda_rows<T>::conv_fwd(const facs_context *ctx, const facs_conv *g,
                     g->ci, g->co);
         return;
     }
-    run_product(s, g, facs_conv_reading<T>(g, x, norm, 0), packed, rows, end);
-    if (moments) facs_cuda_finish_moments(end.partials, s.blocks, g->co, rows, moments);
+    unsigned blocks;
+    if (sizeof(T) == 2 && !norm && facs_cuda_is_stem(g, x))
+        blocks = facs_cuda_stem_fwd(g, y, x, (const bfloat16 *)(const void *)packed, bias,
+                                    clamp, partials);
+    else
+        blocks = run_product(g, facs_conv_reading<T>(g, x, norm, 0), packed, rows, end);
+    if (moments) facs_cuda_finish_moments(partials, blocks, g->co, rows, moments);
 }
 
 template <class T>
@@ -480,7 +306,6 @@ void facs_cuda_rows<T>::conv_bwd_x(const facs_context *ctx, const facs_conv *g,
                                    int accumulate)
 {
     const int64_t rows = dy->n * g->h * g->w;
-    const shape s = shape_of<T>(rows, g->ci);
     const int sums = norm && norm->sum;
     const backward_end<T> end = {dx ? data_of<T>(*dx) : NULL,
                                  norm ? data_of<T>(*x) : NULL,
@@ -494,8 +319,9 @@ void facs_cuda_rows<T>::conv_bwd_x(const facs_context *ctx, const facs_conv *g,
                                  sums ? (float *)ctx->scratch : NULL};
     if (rows < 1) return;
     if (correction) facs_cuda_rows<T>::correct(ctx, dy, correction);
-    run_product(s, g, facs_conv_reading<T>(g, dy, NULL, 1), packed, rows, end);
-    if (sums) facs_cuda_add_norm_sums(end.partials, s.blocks, g->ci, norm);
+    const unsigned blocks =
+        run_product(g, facs_conv_reading<T>(g, dy, NULL, 1), packed, rows, end);
+    if (sums) facs_cuda_add_norm_sums(end.partials, blocks, g->ci, norm);
 }
 
 FACS_CUDA_ROW(conv_fwd_scratch)

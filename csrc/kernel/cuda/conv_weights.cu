@@ -1,4 +1,5 @@
 #include "kernel/cuda/conv.cuh"
+#include "kernel/cuda/conv_stem.cuh"
 
 /* Weight gradients of dense convolutions: dw = x' dy over all output pixels. A block owns a
  * tile of (tap, input channel) x (output channel) for a range of pixels; ranges are added
@@ -193,7 +194,8 @@ size_t facs_cuda_rows<T>::conv_bwd_scratch(const facs_conv *g, int64_t n, int)
     const int64_t size = (int64_t)g->kh * g->kw * g->ci * g->co;
     const unsigned tiles =
         shape_of<T>(g, n * g->oh * g->ow).down * shape_of<T>(g, n * g->oh * g->ow).across;
-    const int64_t ranges = (BLOCKS + tiles - 1) / tiles;
+    const int64_t ranges =
+        facs_conv_paired(g->ci, 0) ? STEM_BLOCKS : (BLOCKS + tiles - 1) / tiles;
     const size_t weights = (size_t)(ranges * size) * sizeof(float);
     const size_t sums = facs_cuda_rows<T>::conv_fwd_scratch(g, n, 1) * (size_t)g->ci /
                         (size_t)g->co; /* partial sums of bwd_x are of the input channels */
@@ -225,6 +227,13 @@ void facs_cuda_rows<T>::conv_bwd_w(const facs_context *ctx, const facs_conv *g, 
                                facs_cuda_correction(correction)};
     float *partials = s.ranges == 1 ? dw : (float *)ctx->scratch;
     if (pixels < 1) return;
+    if (sizeof(T) == 2 && !norm && facs_cuda_is_stem(g, x) && f.wide &&
+        (!correction || facs_cuda_by_eight<T>(correction->y))) {
+        const unsigned blocks =
+            facs_cuda_stem_bwd_w(g, (float *)ctx->scratch, x, dy, correction);
+        facs_cuda_sum_blocks(dw, (float *)ctx->scratch, blocks, size);
+        return;
+    }
     if constexpr (sizeof(T) == 2) {
         if (s.columns == 32 && s.rows == 128)
             launch<T, 128, 32>(s, partials, g, r, f, pixels);

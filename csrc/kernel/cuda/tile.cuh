@@ -85,6 +85,14 @@ __device__ static inline void copy_sixteen(void *to, const void *from, int insid
                  : "memory");
 }
 
+/* The same by addresses of shared memory; bytes: 16, or 0 where nothing is read. */
+__device__ static inline void copy_sixteen_to(unsigned to, const void *from, unsigned bytes)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
+                 "r"(bytes)
+                 : "memory");
+}
+
 __device__ static inline void copy_eight_bytes(void *to, const void *from, int inside)
 {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(shared_address(to)),
@@ -110,18 +118,29 @@ template <int LEFT> __device__ static inline void wait_for_copies(void)
     asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
 }
 
-__device__ static inline void load_matrices(unsigned r[4], const bfloat16 *p)
+/* p: address of shared memory */
+__device__ static inline void load_matrices(unsigned r[4], unsigned p)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(shared_address(p)));
+                 : "r"(p));
+}
+
+__device__ static inline void load_transposed(unsigned r[4], unsigned p)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(p));
+}
+
+__device__ static inline void load_matrices(unsigned r[4], const bfloat16 *p)
+{
+    load_matrices(r, shared_address(p));
 }
 
 __device__ static inline void load_transposed(unsigned r[4], const bfloat16 *p)
 {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(shared_address(p)));
+    load_transposed(r, shared_address(p));
 }
 
 __device__ static inline void multiply(float sum[4], const unsigned a[4], unsigned b0,
