@@ -1,5 +1,6 @@
 #include "kernel/cuda/conv.cuh"
 #include "kernel/cuda/conv_stem.cuh"
+#include "kernel/cuda/conv_weights.h"
 
 /* Weight gradients of dense convolutions: dw = x' dy over all output pixels. A block owns a
  * tile of (tap, input channel) x (output channel) for a range of pixels; ranges are added
@@ -96,7 +97,7 @@ template <class T, int ROWS, int COLUMNS> struct gradient_parts {
 
 template <class T, int ROWS, int COLUMNS> struct shared_plan {
     typedef tile<T, ROWS, COLUMNS, true> M;
-    static const int STRIDE = COLUMNS + 4; /* of the spilled sums */
+    static const int STRIDE = COLUMNS + 8; /* of the spilled sums: four rows' float2 at once */
     static const int STAGE = M::LEFT + M::RIGHT;
     static const size_t FACTORS = STAGES * STAGE * sizeof(T);
     static const size_t SUMS = ROWS * STRIDE * sizeof(float);
@@ -164,6 +165,36 @@ __global__ static void __launch_bounds__(THREADS, 2)
     }
 }
 
+/* A fully connected layer of few outputs, as a head is, whose ranges would be few: eight
+ * threads for each weight. */
+template <class T>
+__global__ static void few_weights(float *dw, const T *x, int64_t x_stride, facs_norm norm,
+                                   const T *dy, int64_t dy_stride, correction_value correction,
+                                   int pixels, int ci, int co)
+{
+    const int at = (int)(blockIdx.x * blockDim.x + threadIdx.x) / 8, c = at / co;
+    const int column = at - c * co;
+    float sum = 0;
+    if (c < ci)
+#pragma unroll 8
+        for (int p = (int)threadIdx.x % 8; p < pixels; p += 8) {
+            float left = number_of(x[p * x_stride + c]);
+            float right = number_of(dy[p * dy_stride + column]);
+            if (norm.scale) left = normed(norm, left, c);
+            if (correction.slope)
+                right +=
+                    correction.slope[column] *
+                        number_of(((const T *)correction.y)[p * correction.stride + column]) +
+                    correction.offset[column];
+            sum += left * right;
+        }
+    for (int distance = 4; distance; distance /= 2)
+        sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+    if (c < ci && threadIdx.x % 8 == 0) dw[at] = sum;
+}
+
+static const int64_t FEW_PIXELS = 256, FEW_WEIGHTS = 1 << 15;
+
 struct shape {
     int rows, columns; /* of a tile */
     unsigned down, across, ranges;
@@ -196,12 +227,14 @@ size_t facs_cuda_rows<T>::conv_bwd_scratch(const facs_conv *g, int64_t n, int)
         shape_of<T>(g, n * g->oh * g->ow).down * shape_of<T>(g, n * g->oh * g->ow).across;
     const int64_t ranges =
         facs_conv_paired(g->ci, 0) ? STEM_BLOCKS : (BLOCKS + tiles - 1) / tiles;
-    const size_t weights = (size_t)(ranges * size) * sizeof(float);
+    size_t most = (size_t)(ranges * size) * sizeof(float);
     const size_t sums = facs_cuda_rows<T>::conv_fwd_scratch(g, n, 1) * (size_t)g->ci /
                         (size_t)g->co; /* partial sums of bwd_x are of the input channels */
     const size_t corrections = facs_cuda_rows<T>::reduce_scratch(g->co, n * g->oh * g->ow, 1);
-    const size_t most = weights > sums ? weights : sums;
-    return most > corrections ? most : corrections;
+    const size_t pointwise = sizeof(T) == 2 ? facs_cuda_pointwise_weights_scratch(g) : 0;
+    const size_t others[] = {sums, corrections, pointwise};
+    for (const size_t bytes : others) most = bytes > most ? bytes : most;
+    return most;
 }
 
 template <class T, int ROWS, int COLUMNS>
@@ -235,6 +268,8 @@ void facs_cuda_rows<T>::conv_bwd_w(const facs_context *ctx, const facs_conv *g, 
         return;
     }
     if constexpr (sizeof(T) == 2) {
+        if (!correction && facs_cuda_pointwise_weights(dw, ctx->scratch, g, x, norm, dy))
+            return;
         if (s.columns == 32 && s.rows == 128)
             launch<T, 128, 32>(s, partials, g, r, f, pixels);
         else if (s.columns == 32)
@@ -244,6 +279,12 @@ void facs_cuda_rows<T>::conv_bwd_w(const facs_context *ctx, const facs_conv *g, 
         else
             launch<T, 64, 64>(s, partials, g, r, f, pixels);
     } else {
+        if (facs_conv_is_pointwise(g) && pixels <= FEW_PIXELS && size <= FEW_WEIGHTS) {
+            FACS_LAUNCH(few_weights<T>, facs_cuda_blocks(size * 8, 256), 256, 0, dw, r.data,
+                        r.stride, r.norm, f.dy, f.stride, f.correction, (int)pixels, g->ci,
+                        g->co);
+            return;
+        }
         launch<T, 64, 64>(s, partials, g, r, f, pixels);
     }
     if (s.ranges > 1) facs_cuda_sum_blocks(dw, partials, s.ranges, size);
