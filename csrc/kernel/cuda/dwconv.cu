@@ -1,9 +1,10 @@
-#include "kernel/cuda/dwconv.h"
+#include "kernel/cuda/dwconv_lines.h"
 
 #include <math.h>
 
 /* Depthwise convolution forward. Packed weights are [kh][kw][c], as given. A line of x is
- * read once for the three lines of y that it reaches: their sums are in registers. */
+ * read once for the three lines of y that it reaches: their sums are in registers, and lines
+ * that come next are on their way to shared memory. */
 
 /* Blocks of DW_THREADS that are at work at a time on 132 multiprocessors. */
 enum { DW_RESIDENT = 4 * 132 };
@@ -18,6 +19,7 @@ template <class T> struct dw_forward {
     facs_conv g;
     int64_t n;
     int x_stride, y_stride;
+    int wide; /* of 3x3: whether 16 bytes can be copied at once */
     dw_cut cut;
     float *partials; /* [blocks][2][channels], or NULL */
 };
@@ -25,21 +27,25 @@ template <class T> struct dw_forward {
 /* --- 3x3 */
 
 template <class T, int STRIDE, int NORM> struct dw_walk {
-    enum { WINDOW = (DW_COLUMNS - 1) * STRIDE + 3 };
+    enum { WINDOW = (DW_COLUMNS - 1) * STRIDE + 3, DEPTH = STRIDE == 1 ? 3 : 4 };
     typedef typename dw_stored<T>::pair pair;
+    typedef pair row[dw_lines<T, WINDOW>::ROWS][DW_LANES]; /* a line in shared memory */
+    typedef float sums[DW_COLUMNS][2];
 
     const dw_forward<T> &p;
+    const dw_part part;
+    row *const ring; /* DEPTH lines, of the warp */
     float w[9][2], start[2], scale[2], shift[2], moments[2][2];
     /* of the piece */
-    const T *x; /* where its window is in line 0 */
-    T *y;       /* its next line */
-    int columns, row, end;
-    unsigned inside; /* bit j: column j of the window is in the image */
-    pair raw[WINDOW];
+    dw_lines<T, WINDOW> x;
+    T *y;                         /* its next line */
+    int columns, left, line, end; /* of y in the strip; where the window begins; of x */
     float v[WINDOW][2];
 
-    __device__ __forceinline__ dw_walk(const dw_forward<T> &forward, int c) : p(forward)
+    __device__ __forceinline__ dw_walk(const dw_forward<T> &forward, row *lines)
+        : p(forward), part(dw_part_of_thread(forward.cut)), ring(lines)
     {
+        const int c = part.channel < p.g.ci ? part.channel : 0;
 #pragma unroll
         for (int k = 0; k < 2; k++) {
 #pragma unroll
@@ -51,44 +57,48 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
         }
     }
 
-    __device__ __forceinline__ int in_image(int line) const
+    __device__ __forceinline__ int in_image() const
     {
         return line >= 0 && line < p.g.h;
     }
 
-    /* Columns outside of the image become 0, which a norm does not leave so. */
-    __device__ __forceinline__ void fetch(int line)
+    template <int WIDE> __device__ __forceinline__ void fetch(int at, int stage)
     {
-        if (line >= end || !in_image(line)) return;
-        const T *from = x + (int64_t)(line * p.g.w) * p.x_stride;
-        if (inside == (1u << WINDOW) - 1) {
-#pragma unroll
-            for (int j = 0; j < WINDOW; j++) raw[j] = load_pair(from, j, p.x_stride);
-        } else {
-#pragma unroll
-            for (int j = 0; j < WINDOW; j++)
-                raw[j] = inside >> j & 1 ? load_pair(from, j, p.x_stride) : pair{};
-        }
+        x.template copy<WIDE>(ring[stage], at * p.g.w, at >= 0 && at < min(end, p.g.h));
+        dw_end_copies();
+    }
+    __device__ __forceinline__ void fetch(int at, int stage)
+    {
+        if (p.wide)
+            fetch<1>(at, stage);
+        else
+            fetch<0>(at, stage);
     }
 
-    __device__ __forceinline__ void decode()
+    /* Waits for the line, fetches another into the place of the one before, and decodes it.
+     * Columns outside of the image become 0, which a norm does not leave so. FULL: as a strip
+     * usually is, where only the first and the last can be outside. */
+    template <int STAGE, int FULL> __device__ __forceinline__ void next_line()
     {
+        dw_wait_for_copies<DEPTH - 2>();
+        if (FULL)
+            fetch<1>(line + DEPTH - 1, (STAGE + DEPTH - 1) % DEPTH);
+        else
+            fetch(line + DEPTH - 1, (STAGE + DEPTH - 1) % DEPTH);
+        if (!in_image()) return;
 #pragma unroll
         for (int j = 0; j < WINDOW; j++) {
-            pair_numbers(v[j], raw[j]);
+            pair_numbers(v[j], ring[STAGE][j][threadIdx.x]);
             if (!NORM) continue;
             v[j][0] = clamped(scale[0] * v[j][0] + shift[0], p.norm.clamp);
             v[j][1] = clamped(scale[1] * v[j][1] + shift[1], p.norm.clamp);
-        }
-        if (NORM && inside != (1u << WINDOW) - 1) {
-#pragma unroll
-            for (int j = 0; j < WINDOW; j++)
-                if (!(inside >> j & 1)) v[j][0] = v[j][1] = 0;
+            if (FULL && j > 0 && j < WINDOW - 1) continue;
+            if (left + j < 0 || left + j >= p.g.w) v[j][0] = v[j][1] = 0;
         }
     }
 
     /* The line of x times line KY of the kernel. */
-    template <int KY> __device__ __forceinline__ void add(float (&sum)[DW_COLUMNS][2]) const
+    template <int KY> __device__ __forceinline__ void add(sums &sum) const
     {
 #pragma unroll
         for (int kx = 0; kx < 3; kx++)
@@ -99,7 +109,7 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
             }
     }
 
-    __device__ __forceinline__ void begin(float (&sum)[DW_COLUMNS][2]) const
+    __device__ __forceinline__ void begin(sums &sum) const
     {
 #pragma unroll
         for (int t = 0; t < DW_COLUMNS; t++) sum[t][0] = start[0], sum[t][1] = start[1];
@@ -117,9 +127,8 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
         }
     }
 
-    __device__ __forceinline__ void put(float (&sum)[DW_COLUMNS][2])
+    template <int FULL> __device__ __forceinline__ void put(sums &sum)
     {
-        pair stored[DW_COLUMNS];
         if (p.clamps) {
 #pragma unroll
             for (int t = 0; t < DW_COLUMNS; t++) {
@@ -127,104 +136,108 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
                 sum[t][1] = clamped(sum[t][1], p.clamp);
             }
         }
+        pair stored[DW_COLUMNS];
 #pragma unroll
-        for (int t = 0; t < DW_COLUMNS; t++) make_pair(&stored[t], sum[t]);
-        if (columns >= DW_COLUMNS) {
-#pragma unroll
-            for (int t = 0; t < DW_COLUMNS; t++) store_pair(y, t, p.y_stride, stored[t]);
-            if (p.partials)
-#pragma unroll
-                for (int t = 0; t < DW_COLUMNS; t++) count(stored[t]);
-        } else {
+        for (int t = 0; t < DW_COLUMNS; t++) {
+            if (!FULL && t >= columns) break;
+            make_pair(&stored[t], sum[t]);
+            store_pair(y, t, p.y_stride, stored[t]);
+        }
+        if (p.partials) {
 #pragma unroll
             for (int t = 0; t < DW_COLUMNS; t++) {
-                if (t >= columns) break;
-                store_pair(y, t, p.y_stride, stored[t]);
-                if (p.partials) count(stored[t]);
+                if (!FULL && t >= columns) break;
+                count(stored[t]);
             }
         }
         y += p.g.ow * p.y_stride;
     }
 
     /* Takes the next line of x. Stride 1: it ends `a`, goes on with `b`, begins `c`. */
-    __device__ __forceinline__ int step(float (&a)[DW_COLUMNS][2], float (&b)[DW_COLUMNS][2],
-                                        float (&c)[DW_COLUMNS][2], int full)
+    template <int STAGE, int FULL>
+    __device__ __forceinline__ int step(sums &a, sums &b, sums &c, int whole)
     {
-        const int line = row++;
         if (line >= end) return 0;
-        if (in_image(line)) decode();
-        fetch(row);
+        next_line<STAGE, FULL>();
         begin(c);
-        if (in_image(line)) {
+        if (in_image()) {
             add<2>(a);
             add<1>(b);
             add<0>(c);
         }
-        if (full) put(a);
+        if (whole) put<FULL>(a);
+        line++;
         return 1;
     }
 
     /* Stride 2: a line between two lines of y is theirs both, the next is of one alone. */
-    __device__ __forceinline__ void step_outer(float (&a)[DW_COLUMNS][2],
-                                               float (&b)[DW_COLUMNS][2], int full)
+    template <int STAGE, int FULL>
+    __device__ __forceinline__ void step_outer(sums &a, sums &b, int whole)
     {
-        const int line = row++;
-        if (in_image(line)) decode();
-        fetch(row);
+        next_line<STAGE, FULL>();
         begin(b);
-        if (in_image(line)) {
+        if (in_image()) {
             add<2>(a);
             add<0>(b);
         }
-        if (full) put(a);
+        if (whole) put<FULL>(a);
+        line++;
     }
-    __device__ __forceinline__ int step_inner(float (&sum)[DW_COLUMNS][2])
+    template <int STAGE, int FULL> __device__ __forceinline__ int step_inner(sums &sum)
     {
-        const int line = row++;
         if (line >= end) return 0;
-        if (in_image(line)) decode();
-        fetch(row);
-        if (in_image(line)) add<1>(sum);
+        next_line<STAGE, FULL>();
+        if (in_image()) add<1>(sum);
+        line++;
         return 1;
     }
 
-    __device__ __forceinline__ void go_to(const dw_piece &at, int c)
+    template <int FULL> __device__ __forceinline__ void walk()
     {
-        const int left = at.strip * DW_COLUMNS * STRIDE - p.g.pad_left;
-        columns = p.g.ow - at.strip * DW_COLUMNS;
-        inside = 0;
-#pragma unroll
-        for (int j = 0; j < WINDOW; j++) {
-            const int column = left + j;
-            if (column >= 0 && column < p.g.w) inside |= 1u << j;
-        }
-        row = at.row * STRIDE - p.g.pad_top;
-        end = row + (at.rows - 1) * STRIDE + 3;
-        x = p.x + (at.image * p.g.h * p.g.w + left) * p.x_stride + c;
-        y = p.y + c +
-            ((at.image * p.g.oh + at.row) * p.g.ow + at.strip * DW_COLUMNS) * p.y_stride;
-    }
-
-    __device__ __forceinline__ void piece(int64_t number, int c)
-    {
-        float a[DW_COLUMNS][2], b[DW_COLUMNS][2], d[DW_COLUMNS][2];
-        go_to(dw_piece_at(p.cut, number, p.g.oh), c);
+        sums a, b, d;
         begin(a);
-        fetch(row);
         if (STRIDE == 1) {
             begin(b);
-            step(a, b, d, 0);
-            step(b, d, a, 0);
-            while (step(d, a, b, 1) && step(a, b, d, 1) && step(b, d, a, 1))
+            step<0, FULL>(a, b, d, 0);
+            step<1, FULL>(b, d, a, 0);
+            while (step<2, FULL>(d, a, b, 1) && step<0, FULL>(a, b, d, 1) &&
+                   step<1 % DEPTH, FULL>(b, d, a, 1))
                 ;
         } else {
-            step_outer(a, b, 0);
-            while (step_inner(b)) {
-                step_outer(b, a, 1);
-                if (!step_inner(a)) break;
-                step_outer(a, b, 1);
+            step_outer<0, FULL>(a, b, 0);
+            while (step_inner<1, FULL>(b)) {
+                step_outer<2, FULL>(b, a, 1);
+                if (!step_inner<3 % DEPTH, FULL>(a)) break;
+                step_outer<0, FULL>(a, b, 1);
             }
         }
+    }
+
+    __device__ __forceinline__ void go_to(const dw_piece &at)
+    {
+        const facs_conv &g = p.g;
+        const int column = at.strip * DW_COLUMNS, c = part.channel;
+        const int64_t image_line = at.image * g.h * g.w;
+        columns = c < g.ci ? g.ow - column : 0;
+        left = column * STRIDE - g.pad_left;
+        line = at.row * STRIDE - g.pad_top;
+        end = line + (at.rows - 1) * STRIDE + 3;
+        x.go_to(part, g.ci, p.wide, p.x + image_line * p.x_stride, p.x_stride, left, g.w);
+        y = p.y + ((at.image * g.oh + at.row) * g.ow + column) * p.y_stride + c;
+    }
+
+    __device__ __forceinline__ void piece(int64_t number)
+    {
+        go_to(dw_piece_at(p.cut, part, number, p.g.oh));
+        __syncwarp();
+#pragma unroll
+        for (int i = 0; i < DEPTH - 1; i++) fetch(line + i, i);
+        const int full =
+            p.wide && columns >= DW_COLUMNS && left >= -1 && left + WINDOW <= p.g.w + 1;
+        if (__all_sync(0xffffffffu, full))
+            walk<1>();
+        else
+            walk<0>();
     }
 };
 
@@ -232,26 +245,34 @@ template <class T, int STRIDE, int NORM>
 __global__ static void __launch_bounds__(DW_THREADS, sizeof(T) == 2 ? 4 : 3)
     dwconv_3x3(const dw_forward<T> p)
 {
-    const int c = 2 * (blockIdx.y * p.cut.lanes + threadIdx.x);
-    const int64_t step = (int64_t)gridDim.x * p.cut.slots;
-    dw_walk<T, STRIDE, NORM> walk(p, c < p.g.ci ? c : 0);
+    typedef dw_walk<T, STRIDE, NORM> strips;
+    extern __shared__ __align__(16) char shared[];
+    const int64_t step = (int64_t)gridDim.x * DW_WARPS;
+    strips walk(p, (typename strips::row *)shared + threadIdx.y * strips::DEPTH);
 
-    if (c < p.g.ci)
-        for (int64_t i = (int64_t)blockIdx.x * p.cut.slots + threadIdx.y; i < p.cut.pieces;
-             i += step)
-            walk.piece(i, c);
+    for (int64_t i = (int64_t)blockIdx.x * DW_WARPS + threadIdx.y; i < p.cut.pieces; i += step)
+        walk.piece(i);
     if (p.partials)
-        dw_block_sums<2>(p.partials + (int64_t)blockIdx.x * 2 * p.g.ci, walk.moments, p.cut,
-                         p.g.ci);
+        dw_block_sums<2>(p.partials + (int64_t)blockIdx.x * 2 * p.g.ci, walk.moments,
+                         (float(*)[DW_SUMS_ROW])shared, p.cut, p.g.ci);
+}
+
+template <class T, int STRIDE, int NORM> static void launch_normed(const dw_forward<T> &p)
+{
+    typedef dw_walk<T, STRIDE, NORM> strips;
+    const dim3 grid((unsigned)p.cut.blocks, p.cut.groups), block(DW_LANES, DW_WARPS);
+    const size_t shared = DW_WARPS * strips::DEPTH * sizeof(typename strips::row);
+
+    facs_cuda_allow_shared(dwconv_3x3<T, STRIDE, NORM>, shared);
+    FACS_LAUNCH((dwconv_3x3<T, STRIDE, NORM>), grid, block, shared, p);
 }
 
 template <class T, int STRIDE> static void launch_3x3(const dw_forward<T> &p)
 {
-    const dim3 grid((unsigned)p.cut.blocks, p.cut.groups), block(p.cut.lanes, p.cut.slots);
     if (p.norm.scale)
-        FACS_LAUNCH((dwconv_3x3<T, STRIDE, 1>), grid, block, 0, p);
+        launch_normed<T, STRIDE, 1>(p);
     else
-        FACS_LAUNCH((dwconv_3x3<T, STRIDE, 0>), grid, block, 0, p);
+        launch_normed<T, STRIDE, 0>(p);
 }
 
 /* --- any kernel, stride and alignment */
@@ -352,6 +373,7 @@ void facs_cuda_rows<T>::dwconv_fwd(const facs_context *ctx, const facs_conv *g,
     p.g = *g, p.n = x->n;
     p.partials = moments ? (float *)ctx->scratch : NULL;
     if (dw_is_3x3(g) && dw_by_pairs<T>(x) && dw_by_pairs<T>(y)) {
+        p.wide = dw_is_wide<T>(x);
         p.cut = dw_cut_of(g->ci, x->n, g->oh, (g->ow + DW_COLUMNS - 1) / DW_COLUMNS,
                           DW_RESIDENT, g->stride == 1 ? 3 : 1);
         blocks = p.cut.blocks;

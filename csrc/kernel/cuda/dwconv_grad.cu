@@ -1,10 +1,10 @@
-#include "kernel/cuda/dwconv.h"
+#include "kernel/cuda/dwconv_lines.h"
 
 #include <math.h>
 
 /* Both gradients of a depthwise convolution in one pass over the pixels of x, with the norm
  * of x and its sums. Lines of dy, corrected, wait in registers until the lines of x that they
- * reach have come. */
+ * reach have come; lines that come next are on their way to shared memory. */
 
 /* Blocks of DW_THREADS that are at work at a time on 132 multiprocessors. */
 enum { DW_RESIDENT = 3 * 132 };
@@ -19,6 +19,7 @@ template <class T> struct dw_backward {
     int64_t n;
     int x_stride, dx_stride, dy_stride, y_stride;
     int accumulate;
+    int wide; /* of 3x3: whether 16 bytes can be copied at once */
     dw_cut cut;
     float *dw_partials;   /* [blocks][taps][channels], or NULL */
     float *norm_partials; /* [blocks][2][channels], or NULL */
@@ -27,29 +28,39 @@ template <class T> struct dw_backward {
 /* --- 3x3 */
 
 /* A strip has COLUMNS pixels of x. Pixel j of a line reads, for tap kx, pixel
- * (j + PHASE - kx) / STRIDE of dy behind that which the strip begins with. */
+ * (j + PHASE - kx) / STRIDE of dy behind that which the strip begins with. A round takes a
+ * line of dy and the STRIDE lines of x that begin with the first in its reach. */
 template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
     enum {
         BEFORE = (2 - PHASE) / STRIDE,
         COLUMNS = DW_COLUMNS * STRIDE,
-        WINDOW = (COLUMNS - 1 + PHASE) / STRIDE + BEFORE + 1
+        WINDOW = (COLUMNS - 1 + PHASE) / STRIDE + BEFORE + 1,
+        /* what a round needs in shared memory, x first; of DEPTH rounds */
+        DY = STRIDE * dw_lines<T, COLUMNS>::ROWS,
+        Y = DY + dw_lines<T, WINDOW>::ROWS,
+        ROWS = Y + CORRECT * dw_lines<T, WINDOW>::ROWS,
+        DEPTH = STRIDE == 1 ? 3 : 2
     };
     typedef typename dw_stored<T>::pair pair;
+    typedef pair round[ROWS][DW_LANES];
     typedef float line[WINDOW][2];
 
     const dw_backward<T> &p;
+    const dw_part part;
+    round *const ring; /* DEPTH, of the warp */
     float w[9][2], dw[9][2], sums[2][2];
     float scale[2], shift[2], mean[2], slope[2], offset[2];
     /* of the piece */
-    const T *x, *dy, *y; /* x: its next line; dy, y: where its window is in line 0 */
-    T *dx;
-    int columns, written; /* of a line of x, of a line of dx */
-    int place, end;       /* lines of x, counted with the padding */
-    unsigned inside;      /* bit j: column j of the window is in dy */
-    pair x_raw[COLUMNS], dy_raw[WINDOW], y_raw[WINDOW];
+    dw_lines<T, COLUMNS> x;
+    dw_lines<T, WINDOW> dy, y;
+    T *dx;               /* its next line */
+    int columns, first;  /* pixels of x in the strip; where the window is in a line of dy */
+    int row, begin, end; /* of dy; lines of x, counted with the padding */
 
-    __device__ __forceinline__ dw_gradient(const dw_backward<T> &backward, int c) : p(backward)
+    __device__ __forceinline__ dw_gradient(const dw_backward<T> &backward, round *rounds)
+        : p(backward), part(dw_part_of_thread(backward.cut)), ring(rounds)
     {
+        const int c = part.channel < p.g.ci ? part.channel : 0;
 #pragma unroll
         for (int k = 0; k < 2; k++) {
 #pragma unroll
@@ -63,39 +74,44 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
         }
     }
 
-    /* Pixel j of the line of x at `x`. */
-    __device__ __forceinline__ void fetch_x(int j, int wanted)
+    /* Begins to copy what a round needs. */
+    template <int WIDE> __device__ __forceinline__ void fetch(int at, int stage)
     {
-        if (j < columns && wanted) x_raw[j] = load_pair(x, j, p.x_stride);
-    }
-
-    __device__ __forceinline__ void fetch_dy(int row)
-    {
-        if (row < 0 || row >= p.g.oh) return;
-        const int pixel = row * p.g.ow;
-        const T *from = dy + (int64_t)pixel * p.dy_stride;
-        const T *other = CORRECT ? y + (int64_t)pixel * p.y_stride : NULL;
-        if (inside == (1u << WINDOW) - 1) {
+        pair(*const to)[DW_LANES] = ring[stage];
+        const int wanted = at >= 0 && at < p.g.oh && at * STRIDE < end;
 #pragma unroll
-            for (int j = 0; j < WINDOW; j++) {
-                dy_raw[j] = load_pair(from, j, p.dy_stride);
-                if (CORRECT) y_raw[j] = load_pair(other, j, p.y_stride);
-            }
-        } else {
-#pragma unroll
-            for (int j = 0; j < WINDOW; j++) {
-                const int here = inside >> j & 1;
-                dy_raw[j] = here ? load_pair(from, j, p.dy_stride) : pair{};
-                if (CORRECT) y_raw[j] = here ? load_pair(other, j, p.y_stride) : pair{};
-            }
+        for (int i = 0; i < STRIDE; i++) {
+            const int place = at * STRIDE + i;
+            x.template copy<WIDE>(to + i * x.ROWS, (place - p.g.pad_top) * p.g.w,
+                                  place >= begin && place < end);
         }
+        dy.template copy<WIDE>(to + DY, at * p.g.ow, wanted);
+        if (CORRECT) y.template copy<WIDE>(to + Y, at * p.g.ow, wanted);
+        dw_end_copies();
+    }
+    __device__ __forceinline__ void fetch(int at, int stage)
+    {
+        if (p.wide)
+            fetch<1>(at, stage);
+        else
+            fetch<0>(at, stage);
     }
 
-    /* What fetch_dy brought, corrected; outside of dy it is 0. */
-    __device__ __forceinline__ void decode(line &d, int row) const
+    /* Waits for the round `row` and fetches another into the place of the one before. FULL:
+     * as a strip usually is. */
+    template <int STAGE, int FULL> __device__ __forceinline__ void next_round()
     {
-        const int outside = row < 0 || row >= p.g.oh;
-        if (outside) {
+        dw_wait_for_copies<DEPTH - 2>();
+        if (FULL)
+            fetch<1>(row + DEPTH - 1, (STAGE + DEPTH - 1) % DEPTH);
+        else
+            fetch(row + DEPTH - 1, (STAGE + DEPTH - 1) % DEPTH);
+    }
+
+    /* The line of dy, corrected; outside of dy it is 0. FULL: only its ends can be outside. */
+    template <int STAGE, int FULL> __device__ __forceinline__ void decode(line &d) const
+    {
+        if (row < 0 || row >= p.g.oh) {
 #pragma unroll
             for (int j = 0; j < WINDOW; j++) d[j][0] = d[j][1] = 0;
             return;
@@ -103,16 +119,13 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
 #pragma unroll
         for (int j = 0; j < WINDOW; j++) {
             float other[2];
-            pair_numbers(d[j], dy_raw[j]);
+            pair_numbers(d[j], ring[STAGE][DY + j][threadIdx.x]);
             if (!CORRECT) continue;
-            pair_numbers(other, y_raw[j]);
+            pair_numbers(other, ring[STAGE][Y + j][threadIdx.x]);
             d[j][0] += slope[0] * other[0] + offset[0];
             d[j][1] += slope[1] * other[1] + offset[1];
-        }
-        if (CORRECT && inside != (1u << WINDOW) - 1) {
-#pragma unroll
-            for (int j = 0; j < WINDOW; j++)
-                if (!(inside >> j & 1)) d[j][0] = d[j][1] = 0;
+            if (FULL && j > 0 && j < WINDOW - 1) continue;
+            if (first + j < 0 || first + j >= p.g.ow) d[j][0] = d[j][1] = 0;
         }
     }
 
@@ -133,121 +146,130 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
         }
     }
 
-    /* The gradient of pixel j from that of its norm. */
-    __device__ __forceinline__ void put(int j, const float (&x)[2], const float (&y)[2],
-                                        float (&out)[2])
+    /* The gradient of a pixel from that of its norm. */
+    __device__ __forceinline__ pair gradient(const float (&x)[2], const float (&y)[2],
+                                             float (&out)[2], int here)
     {
         const facs_clamp clamp = p.norm.clamp;
+        pair stored;
 #pragma unroll
         for (int k = 0; k < 2; k++) {
-            const int passing = y[k] > clamp.low && y[k] < clamp.high && j < columns;
+            const int passing = y[k] > clamp.low && y[k] < clamp.high && here;
             const float h = passing ? out[k] : 0;
             sums[0][k] += h;
             sums[1][k] += h * (x[k] - mean[k]);
             out[k] = scale[k] * h;
         }
-        pair stored;
         make_pair(&stored, out);
-        if (j < written) store_pair(dx, j, p.dx_stride, stored);
+        return stored;
     }
 
-    /* The next line of x; lines(j, value, out) reaches it with lines of dy. */
-    template <class Lines> __device__ __forceinline__ void take(const Lines &lines)
+    /* A line of x; lines(j, value, out) reaches it with lines of dy. */
+    template <int FULL, class Lines>
+    __device__ __forceinline__ void take(const pair (*from)[DW_LANES], const Lines &lines)
     {
-        const int more = ++place < end;
-        x += p.g.w * p.x_stride;
 #pragma unroll
         for (int j = 0; j < COLUMNS; j++) {
+            const int here = FULL || j < columns;
             float x_now[2], y_now[2], value[2], out[2] = {0, 0};
-            pair_numbers(x_now, x_raw[j]);
-            fetch_x(j, more);
+            pair_numbers(x_now, from[j][threadIdx.x]);
 #pragma unroll
             for (int k = 0; k < 2; k++) {
                 y_now[k] = scale[k] * x_now[k] + shift[k];
-                value[k] = j < columns ? clamped(y_now[k], p.norm.clamp) : 0;
+                value[k] = here ? clamped(y_now[k], p.norm.clamp) : 0;
             }
             lines(j, value, out);
-            put(j, x_now, y_now, out);
+            const pair stored = gradient(x_now, y_now, out, here);
+            if (here && p.dx) store_pair(dx, j, p.dx_stride, stored);
         }
         dx += p.g.w * p.dx_stride;
     }
 
     /* Stride 1: the line of x that ends the reach of `a` and begins that of `c`. */
+    template <int STAGE, int FULL>
     __device__ __forceinline__ int step(const line &a, const line &b, line &c)
     {
-        if (place >= end) return 0;
-        decode(c, place);
-        if (place + 1 < end) fetch_dy(place + 1);
-        take([&](int j, const float(&value)[2], float(&out)[2]) {
+        if (row >= end) return 0;
+        next_round<STAGE, FULL>();
+        decode<STAGE, FULL>(c);
+        take<FULL>(ring[STAGE], [&](int j, const float(&value)[2], float(&out)[2]) {
             reach<2>(a, j, value, out);
             reach<1>(b, j, value, out);
             reach<0>(c, j, value, out);
         });
+        row++;
         return 1;
     }
 
     /* Stride 2: the lines of x at an even and at the next odd place, as far as there are. */
-    __device__ __forceinline__ int step(const line &a, line &b)
+    template <int STAGE, int FULL> __device__ __forceinline__ int step(const line &a, line &b)
     {
+        const int place = 2 * row;
         if (place >= end) return 0;
-        const int row = place / 2;
-        decode(b, row);
-        if (2 * row + 2 < end) fetch_dy(row + 1);
-        if (place % 2 == 0)
-            take([&](int j, const float(&value)[2], float(&out)[2]) {
+        next_round<STAGE, FULL>();
+        decode<STAGE, FULL>(b);
+        if (place >= begin)
+            take<FULL>(ring[STAGE], [&](int j, const float(&value)[2], float(&out)[2]) {
                 reach<2>(a, j, value, out);
                 reach<0>(b, j, value, out);
             });
-        if (place < end && place == 2 * row + 1)
-            take([&](int j, const float(&value)[2], float(&out)[2]) {
-                reach<1>(b, j, value, out);
-            });
+        if (place + 1 < end)
+            take<FULL>(ring[STAGE] + x.ROWS,
+                       [&](int j, const float(&value)[2], float(&out)[2]) {
+                           reach<1>(b, j, value, out);
+                       });
+        row++;
         return 1;
     }
 
-    __device__ __forceinline__ void go_to(const dw_piece &at, int c)
+    __device__ __forceinline__ void go_to(const dw_piece &at)
     {
-        const int column = at.strip * COLUMNS;
-        const int first = (column + p.g.pad_left - PHASE) / STRIDE - BEFORE;
-        const int64_t pixel = (at.image * p.g.h + at.row) * p.g.w + column;
-        const int64_t from = at.image * p.g.oh * p.g.ow + first;
-        columns = p.g.w - column;
-        written = p.dx ? columns : 0;
-        inside = 0;
-#pragma unroll
-        for (int j = 0; j < WINDOW; j++)
-            if (first + j >= 0 && first + j < p.g.ow) inside |= 1u << j;
-        place = at.row + p.g.pad_top;
-        end = place + at.rows;
-        x = p.x + pixel * p.x_stride + c;
-        dx = p.dx + pixel * p.dx_stride + c;
-        dy = p.dy + from * p.dy_stride + c;
-        y = (const T *)p.correction.y + from * p.y_stride + c;
+        const facs_conv &g = p.g;
+        const int column = at.strip * COLUMNS, c = part.channel;
+        const int64_t line = at.image * g.h * g.w, dy_line = at.image * g.oh * g.ow;
+        const T *other = (const T *)p.correction.y;
+        first = (column + g.pad_left - PHASE) / STRIDE - BEFORE;
+        columns = c < g.ci ? g.w - column : 0;
+        begin = at.row + g.pad_top;
+        end = begin + at.rows;
+        row = begin / STRIDE - (STRIDE == 1 ? 2 : 1);
+        x.go_to(part, g.ci, p.wide, p.x + line * p.x_stride, p.x_stride, column, g.w);
+        dy.go_to(part, g.ci, p.wide, p.dy + dy_line * p.dy_stride, p.dy_stride, first, g.ow);
+        if (CORRECT)
+            y.go_to(part, g.ci, p.wide, other + dy_line * p.y_stride, p.y_stride, first, g.ow);
+        dx = p.dx + (line + (int64_t)at.row * g.w + column) * p.dx_stride + c;
     }
 
-    __device__ __forceinline__ void piece(int64_t number, int c)
+    template <int FULL> __device__ __forceinline__ void walk()
     {
         line a, b, d;
-        go_to(dw_piece_at(p.cut, number, p.g.h), c);
-        const int row = place / STRIDE;
+        next_round<0, FULL>();
+        decode<0, FULL>(a);
+        row++;
         if (STRIDE == 1) {
-            fetch_dy(row - 2);
-            decode(a, row - 2);
+            next_round<1, FULL>();
+            decode<1, FULL>(b);
+            row++;
+            while (step<2, FULL>(a, b, d) && step<0, FULL>(b, d, a) && step<1, FULL>(d, a, b))
+                ;
+        } else {
+            while (step<1, FULL>(a, b) && step<0, FULL>(b, a))
+                ;
         }
-        fetch_dy(row - 1);
+    }
+
+    __device__ __forceinline__ void piece(int64_t number)
+    {
+        go_to(dw_piece_at(p.cut, part, number, p.g.h));
+        __syncwarp();
 #pragma unroll
-        for (int j = 0; j < COLUMNS; j++) {
-            x_raw[j] = pair{};
-            fetch_x(j, 1);
-        }
-        decode(b, row - 1);
-        fetch_dy(row);
-        if (STRIDE == 1)
-            while (step(a, b, d) && step(b, d, a) && step(d, a, b))
-                ;
+        for (int i = 0; i < DEPTH - 1; i++) fetch(row + i, i);
+        const int full =
+            p.wide && columns >= COLUMNS && first >= -1 && first + WINDOW <= p.g.ow + 1;
+        if (__all_sync(0xffffffffu, full))
+            walk<1>();
         else
-            while (step(b, a) && step(a, b))
-                ;
+            walk<0>();
     }
 };
 
@@ -255,29 +277,39 @@ template <class T, int STRIDE, int PHASE, int CORRECT>
 __global__ static void __launch_bounds__(DW_THREADS, sizeof(T) == 2 ? 3 : 2)
     dwconv_3x3_bwd(const dw_backward<T> p)
 {
-    const int c = 2 * (blockIdx.y * p.cut.lanes + threadIdx.x);
-    const int64_t step = (int64_t)gridDim.x * p.cut.slots;
-    dw_gradient<T, STRIDE, PHASE, CORRECT> gradient(p, c < p.g.ci ? c : 0);
+    typedef dw_gradient<T, STRIDE, PHASE, CORRECT> gradients;
+    extern __shared__ __align__(16) char shared[];
+    float(*const all)[DW_SUMS_ROW] = (float(*)[DW_SUMS_ROW])shared;
+    const int64_t step = (int64_t)gridDim.x * DW_WARPS;
+    gradients gradient(p, (typename gradients::round *)shared + threadIdx.y * gradients::DEPTH);
 
-    if (c < p.g.ci)
-        for (int64_t i = (int64_t)blockIdx.x * p.cut.slots + threadIdx.y; i < p.cut.pieces;
-             i += step)
-            gradient.piece(i, c);
+    for (int64_t i = (int64_t)blockIdx.x * DW_WARPS + threadIdx.y; i < p.cut.pieces; i += step)
+        gradient.piece(i);
     if (p.dw_partials)
-        dw_block_sums<9>(p.dw_partials + (int64_t)blockIdx.x * 9 * p.g.ci, gradient.dw, p.cut,
-                         p.g.ci);
-    if (p.norm_partials)
-        dw_block_sums<2>(p.norm_partials + (int64_t)blockIdx.x * 2 * p.g.ci, gradient.sums,
+        dw_block_sums<9>(p.dw_partials + (int64_t)blockIdx.x * 9 * p.g.ci, gradient.dw, all,
                          p.cut, p.g.ci);
+    if (p.norm_partials)
+        dw_block_sums<2>(p.norm_partials + (int64_t)blockIdx.x * 2 * p.g.ci, gradient.sums, all,
+                         p.cut, p.g.ci);
+}
+
+template <class T, int STRIDE, int PHASE, int CORRECT>
+static void launch_corrected(const dw_backward<T> &p)
+{
+    typedef dw_gradient<T, STRIDE, PHASE, CORRECT> gradients;
+    const dim3 grid((unsigned)p.cut.blocks, p.cut.groups), block(DW_LANES, DW_WARPS);
+    const size_t shared = DW_WARPS * gradients::DEPTH * sizeof(typename gradients::round);
+
+    facs_cuda_allow_shared(dwconv_3x3_bwd<T, STRIDE, PHASE, CORRECT>, shared);
+    FACS_LAUNCH((dwconv_3x3_bwd<T, STRIDE, PHASE, CORRECT>), grid, block, shared, p);
 }
 
 template <class T, int STRIDE, int PHASE> static void launch_3x3(const dw_backward<T> &p)
 {
-    const dim3 grid((unsigned)p.cut.blocks, p.cut.groups), block(p.cut.lanes, p.cut.slots);
     if (p.correction.slope)
-        FACS_LAUNCH((dwconv_3x3_bwd<T, STRIDE, PHASE, 1>), grid, block, 0, p);
+        launch_corrected<T, STRIDE, PHASE, 1>(p);
     else
-        FACS_LAUNCH((dwconv_3x3_bwd<T, STRIDE, PHASE, 0>), grid, block, 0, p);
+        launch_corrected<T, STRIDE, PHASE, 0>(p);
 }
 
 /* --- any kernel, stride and alignment */
@@ -437,6 +469,8 @@ void facs_cuda_rows<T>::dwconv_bwd(const facs_context *ctx, const facs_conv *g,
     const int by_pairs = dw_is_3x3(g) && !accumulate && dw_by_pairs<T>(x) &&
                          dw_by_pairs<T>(dy) && (!dx || dw_by_pairs<T>(dx)) &&
                          (!correction || dw_by_pairs<T>(correction->y));
+    p.wide =
+        dw_is_wide<T>(x) && dw_is_wide<T>(dy) && (!correction || dw_is_wide<T>(correction->y));
     const int64_t blocks = by_pairs ? launch_by_pairs(p) : launch_by_numbers(p);
     if (dw) facs_cuda_sum_blocks(dw, p.dw_partials, blocks, taps);
     if (p.norm_partials) facs_cuda_add_norm_sums(p.norm_partials, blocks, g->ci, norm);
