@@ -29,7 +29,7 @@ template <class T> struct dw_forward {
 template <class T, int STRIDE, int NORM> struct dw_walk {
     enum { WINDOW = (DW_COLUMNS - 1) * STRIDE + 3, DEPTH = STRIDE == 1 ? 3 : 4 };
     typedef typename dw_stored<T>::pair pair;
-    typedef pair row[dw_lines<T, WINDOW>::ROWS][DW_LANES]; /* a line in shared memory */
+    typedef pair row[WINDOW][DW_LANES]; /* a line in shared memory */
     typedef float sums[DW_COLUMNS][2];
 
     const dw_forward<T> &p;
@@ -62,9 +62,10 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
         return line >= 0 && line < p.g.h;
     }
 
+    /* Begins to copy a line; they come in their order. */
     template <int WIDE> __device__ __forceinline__ void fetch(int at, int stage)
     {
-        x.template copy<WIDE>(ring[stage], at * p.g.w, at >= 0 && at < min(end, p.g.h));
+        x.template copy<WIDE>(ring[stage], p.x_stride, p.g.w, at >= 0 && at < min(end, p.g.h));
         dw_end_copies();
     }
     __device__ __forceinline__ void fetch(int at, int stage)
@@ -153,19 +154,20 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
         y += p.g.ow * p.y_stride;
     }
 
-    /* Takes the next line of x. Stride 1: it ends `a`, goes on with `b`, begins `c`. */
+    /* Takes the next line of x. Stride 1: it ends `a`, goes on with `b`, begins `c`, as far as
+     * that was begun: `age` lines of the piece were before. */
     template <int STAGE, int FULL>
-    __device__ __forceinline__ int step(sums &a, sums &b, sums &c, int whole)
+    __device__ __forceinline__ int step(sums &a, sums &b, sums &c, int age)
     {
         if (line >= end) return 0;
         next_line<STAGE, FULL>();
         begin(c);
         if (in_image()) {
-            add<2>(a);
-            add<1>(b);
+            if (age > 1) add<2>(a);
+            if (age > 0) add<1>(b);
             add<0>(c);
         }
-        if (whole) put<FULL>(a);
+        if (age > 1) put<FULL>(a);
         line++;
         return 1;
     }
@@ -177,7 +179,7 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
         next_line<STAGE, FULL>();
         begin(b);
         if (in_image()) {
-            add<2>(a);
+            if (whole) add<2>(a);
             add<0>(b);
         }
         if (whole) put<FULL>(a);
@@ -195,13 +197,11 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
     template <int FULL> __device__ __forceinline__ void walk()
     {
         sums a, b, d;
-        begin(a);
         if (STRIDE == 1) {
-            begin(b);
             step<0, FULL>(a, b, d, 0);
-            step<1, FULL>(b, d, a, 0);
-            while (step<2, FULL>(d, a, b, 1) && step<0, FULL>(a, b, d, 1) &&
-                   step<1 % DEPTH, FULL>(b, d, a, 1))
+            step<1, FULL>(b, d, a, 1);
+            while (step<2, FULL>(d, a, b, 2) && step<0, FULL>(a, b, d, 2) &&
+                   step<1, FULL>(b, d, a, 2))
                 ;
         } else {
             step_outer<0, FULL>(a, b, 0);
@@ -222,7 +222,7 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
         left = column * STRIDE - g.pad_left;
         line = at.row * STRIDE - g.pad_top;
         end = line + (at.rows - 1) * STRIDE + 3;
-        x.go_to(part, g.ci, p.wide, p.x + image_line * p.x_stride, p.x_stride, left, g.w);
+        x.go_to(part, g.ci, p.wide, p.x + image_line * p.x_stride, p.x_stride, line, left, g.w);
         y = p.y + ((at.image * g.oh + at.row) * g.ow + column) * p.y_stride + c;
     }
 

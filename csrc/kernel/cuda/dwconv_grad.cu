@@ -7,7 +7,7 @@
  * reach have come; lines that come next are on their way to shared memory. */
 
 /* Blocks of DW_THREADS that are at work at a time on 132 multiprocessors. */
-enum { DW_RESIDENT = 3 * 132 };
+enum { DW_RESIDENT = 4 * 132 };
 
 template <class T> struct dw_backward {
     const T *x, *dy;
@@ -27,6 +27,9 @@ template <class T> struct dw_backward {
 
 /* --- 3x3 */
 
+/* The vectors of a norm and of a correction. */
+enum { DW_SCALE, DW_SHIFT, DW_MEAN, DW_SLOPE, DW_OFFSET, DW_VECTORS };
+
 /* A strip has COLUMNS pixels of x. Pixel j of a line reads, for tap kx, pixel
  * (j + PHASE - kx) / STRIDE of dy behind that which the strip begins with. A round takes a
  * line of dy and the STRIDE lines of x that begin with the first in its reach. */
@@ -36,57 +39,79 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
         COLUMNS = DW_COLUMNS * STRIDE,
         WINDOW = (COLUMNS - 1 + PHASE) / STRIDE + BEFORE + 1,
         /* what a round needs in shared memory, x first; of DEPTH rounds */
-        DY = STRIDE * dw_lines<T, COLUMNS>::ROWS,
-        Y = DY + dw_lines<T, WINDOW>::ROWS,
-        ROWS = Y + CORRECT * dw_lines<T, WINDOW>::ROWS,
+        DY = STRIDE * COLUMNS,
+        Y = DY + WINDOW,
+        ROWS = Y + CORRECT * WINDOW,
         DEPTH = STRIDE == 1 ? 3 : 2
     };
     typedef typename dw_stored<T>::pair pair;
     typedef pair round[ROWS][DW_LANES];
     typedef float line[WINDOW][2];
+    typedef struct lines {
+        dw_lines<T, COLUMNS> x;
+        dw_lines<T, WINDOW> dy, y;
+    } lines;
+    /* Shared memory; vectors and copies are there for want of registers. */
+    typedef struct store {
+        round rounds[DW_WARPS][DEPTH];
+        float2 vectors[DW_VECTORS][DW_LANES];
+        lines copies[DW_WARPS][DW_LANES];
+    } store;
 
     const dw_backward<T> &p;
     const dw_part part;
-    round *const ring; /* DEPTH, of the warp */
+    store &shared;
     float w[9][2], dw[9][2], sums[2][2];
-    float scale[2], shift[2], mean[2], slope[2], offset[2];
     /* of the piece */
-    dw_lines<T, COLUMNS> x;
-    dw_lines<T, WINDOW> dy, y;
     T *dx;               /* its next line */
     int columns, first;  /* pixels of x in the strip; where the window is in a line of dy */
     int row, begin, end; /* of dy; lines of x, counted with the padding */
 
-    __device__ __forceinline__ dw_gradient(const dw_backward<T> &backward, round *rounds)
-        : p(backward), part(dw_part_of_thread(backward.cut)), ring(rounds)
+    /* All threads of the block must call. */
+    __device__ __forceinline__ dw_gradient(const dw_backward<T> &backward, store &of_block)
+        : p(backward), part(dw_part_of_thread(backward.cut)), shared(of_block)
     {
         const int c = part.channel < p.g.ci ? part.channel : 0;
+        const float *const vectors[DW_VECTORS] = {p.norm.scale, p.norm.shift, p.norm.mean,
+                                                  p.correction.slope, p.correction.offset};
+#pragma unroll
+        for (int i = 0; i < DW_VECTORS; i++) {
+            const float *const from = vectors[i];
+            const float none = i == DW_SCALE ? 1 : 0;
+            if (threadIdx.y) break;
+            shared.vectors[i][threadIdx.x] =
+                from ? make_float2(from[c], from[c + 1]) : make_float2(none, none);
+        }
 #pragma unroll
         for (int k = 0; k < 2; k++) {
 #pragma unroll
             for (int i = 0; i < 9; i++) w[i][k] = p.w[i * p.g.ci + c + k], dw[i][k] = 0;
-            scale[k] = p.norm.scale ? p.norm.scale[c + k] : 1;
-            shift[k] = p.norm.scale ? p.norm.shift[c + k] : 0;
-            mean[k] = p.norm.scale ? p.norm.mean[c + k] : 0;
-            slope[k] = CORRECT ? p.correction.slope[c + k] : 0;
-            offset[k] = CORRECT ? p.correction.offset[c + k] : 0;
             sums[0][k] = sums[1][k] = 0;
         }
+        __syncthreads();
     }
 
-    /* Begins to copy what a round needs. */
+    /* A vector's numbers of the thread. They are read anew for every line: there are not
+     * registers enough. */
+    __device__ __forceinline__ void read(float (&to)[2], int vector) const
+    {
+        pair_numbers(to, shared.vectors[vector][threadIdx.x]);
+    }
+
+    /* Begins to copy what a round needs; they come in their order. */
     template <int WIDE> __device__ __forceinline__ void fetch(int at, int stage)
     {
-        pair(*const to)[DW_LANES] = ring[stage];
+        pair(*const to)[DW_LANES] = shared.rounds[threadIdx.y][stage];
+        lines &copies = shared.copies[threadIdx.y][threadIdx.x];
         const int wanted = at >= 0 && at < p.g.oh && at * STRIDE < end;
 #pragma unroll
         for (int i = 0; i < STRIDE; i++) {
             const int place = at * STRIDE + i;
-            x.template copy<WIDE>(to + i * x.ROWS, (place - p.g.pad_top) * p.g.w,
-                                  place >= begin && place < end);
+            copies.x.template copy<WIDE>(to + i * COLUMNS, p.x_stride, p.g.w,
+                                         place >= begin && place < end);
         }
-        dy.template copy<WIDE>(to + DY, at * p.g.ow, wanted);
-        if (CORRECT) y.template copy<WIDE>(to + Y, at * p.g.ow, wanted);
+        copies.dy.template copy<WIDE>(to + DY, p.dy_stride, p.g.ow, wanted);
+        if (CORRECT) copies.y.template copy<WIDE>(to + Y, p.y_stride, p.g.ow, wanted);
         dw_end_copies();
     }
     __device__ __forceinline__ void fetch(int at, int stage)
@@ -116,12 +141,15 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
             for (int j = 0; j < WINDOW; j++) d[j][0] = d[j][1] = 0;
             return;
         }
+        float slope[2], offset[2];
+        read(slope, DW_SLOPE);
+        read(offset, DW_OFFSET);
 #pragma unroll
         for (int j = 0; j < WINDOW; j++) {
             float other[2];
-            pair_numbers(d[j], ring[STAGE][DY + j][threadIdx.x]);
+            pair_numbers(d[j], shared.rounds[threadIdx.y][STAGE][DY + j][threadIdx.x]);
             if (!CORRECT) continue;
-            pair_numbers(other, ring[STAGE][Y + j][threadIdx.x]);
+            pair_numbers(other, shared.rounds[threadIdx.y][STAGE][Y + j][threadIdx.x]);
             d[j][0] += slope[0] * other[0] + offset[0];
             d[j][1] += slope[1] * other[1] + offset[1];
             if (FULL && j > 0 && j < WINDOW - 1) continue;
@@ -148,6 +176,7 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
 
     /* The gradient of a pixel from that of its norm. */
     __device__ __forceinline__ pair gradient(const float (&x)[2], const float (&y)[2],
+                                             const float (&scale)[2], const float (&mean)[2],
                                              float (&out)[2], int here)
     {
         const facs_clamp clamp = p.norm.clamp;
@@ -168,6 +197,10 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
     template <int FULL, class Lines>
     __device__ __forceinline__ void take(const pair (*from)[DW_LANES], const Lines &lines)
     {
+        float scale[2], shift[2], mean[2];
+        read(scale, DW_SCALE);
+        read(shift, DW_SHIFT);
+        read(mean, DW_MEAN);
 #pragma unroll
         for (int j = 0; j < COLUMNS; j++) {
             const int here = FULL || j < columns;
@@ -179,7 +212,7 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
                 value[k] = here ? clamped(y_now[k], p.norm.clamp) : 0;
             }
             lines(j, value, out);
-            const pair stored = gradient(x_now, y_now, out, here);
+            const pair stored = gradient(x_now, y_now, scale, mean, out, here);
             if (here && p.dx) store_pair(dx, j, p.dx_stride, stored);
         }
         dx += p.g.w * p.dx_stride;
@@ -192,11 +225,12 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
         if (row >= end) return 0;
         next_round<STAGE, FULL>();
         decode<STAGE, FULL>(c);
-        take<FULL>(ring[STAGE], [&](int j, const float(&value)[2], float(&out)[2]) {
-            reach<2>(a, j, value, out);
-            reach<1>(b, j, value, out);
-            reach<0>(c, j, value, out);
-        });
+        take<FULL>(shared.rounds[threadIdx.y][STAGE],
+                   [&](int j, const float(&value)[2], float(&out)[2]) {
+                       reach<2>(a, j, value, out);
+                       reach<1>(b, j, value, out);
+                       reach<0>(c, j, value, out);
+                   });
         row++;
         return 1;
     }
@@ -209,12 +243,13 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
         next_round<STAGE, FULL>();
         decode<STAGE, FULL>(b);
         if (place >= begin)
-            take<FULL>(ring[STAGE], [&](int j, const float(&value)[2], float(&out)[2]) {
-                reach<2>(a, j, value, out);
-                reach<0>(b, j, value, out);
-            });
+            take<FULL>(shared.rounds[threadIdx.y][STAGE],
+                       [&](int j, const float(&value)[2], float(&out)[2]) {
+                           reach<2>(a, j, value, out);
+                           reach<0>(b, j, value, out);
+                       });
         if (place + 1 < end)
-            take<FULL>(ring[STAGE] + x.ROWS,
+            take<FULL>(shared.rounds[threadIdx.y][STAGE] + COLUMNS,
                        [&](int j, const float(&value)[2], float(&out)[2]) {
                            reach<1>(b, j, value, out);
                        });
@@ -228,15 +263,19 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
         const int column = at.strip * COLUMNS, c = part.channel;
         const int64_t line = at.image * g.h * g.w, dy_line = at.image * g.oh * g.ow;
         const T *other = (const T *)p.correction.y;
+        lines &copies = shared.copies[threadIdx.y][threadIdx.x];
         first = (column + g.pad_left - PHASE) / STRIDE - BEFORE;
         columns = c < g.ci ? g.w - column : 0;
         begin = at.row + g.pad_top;
         end = begin + at.rows;
         row = begin / STRIDE - (STRIDE == 1 ? 2 : 1);
-        x.go_to(part, g.ci, p.wide, p.x + line * p.x_stride, p.x_stride, column, g.w);
-        dy.go_to(part, g.ci, p.wide, p.dy + dy_line * p.dy_stride, p.dy_stride, first, g.ow);
+        copies.x.go_to(part, g.ci, p.wide, p.x + line * p.x_stride, p.x_stride,
+                       row * STRIDE - g.pad_top, column, g.w);
+        copies.dy.go_to(part, g.ci, p.wide, p.dy + dy_line * p.dy_stride, p.dy_stride, row,
+                        first, g.ow);
         if (CORRECT)
-            y.go_to(part, g.ci, p.wide, other + dy_line * p.y_stride, p.y_stride, first, g.ow);
+            copies.y.go_to(part, g.ci, p.wide, other + dy_line * p.y_stride, p.y_stride, row,
+                           first, g.ow);
         dx = p.dx + (line + (int64_t)at.row * g.w + column) * p.dx_stride + c;
     }
 
@@ -274,14 +313,14 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
 };
 
 template <class T, int STRIDE, int PHASE, int CORRECT>
-__global__ static void __launch_bounds__(DW_THREADS, sizeof(T) == 2 ? 3 : 2)
+__global__ static void __launch_bounds__(DW_THREADS, sizeof(T) == 2 ? 4 : 2)
     dwconv_3x3_bwd(const dw_backward<T> p)
 {
     typedef dw_gradient<T, STRIDE, PHASE, CORRECT> gradients;
     extern __shared__ __align__(16) char shared[];
     float(*const all)[DW_SUMS_ROW] = (float(*)[DW_SUMS_ROW])shared;
     const int64_t step = (int64_t)gridDim.x * DW_WARPS;
-    gradients gradient(p, (typename gradients::round *)shared + threadIdx.y * gradients::DEPTH);
+    gradients gradient(p, *(typename gradients::store *)shared);
 
     for (int64_t i = (int64_t)blockIdx.x * DW_WARPS + threadIdx.y; i < p.cut.pieces; i += step)
         gradient.piece(i);
@@ -298,7 +337,7 @@ static void launch_corrected(const dw_backward<T> &p)
 {
     typedef dw_gradient<T, STRIDE, PHASE, CORRECT> gradients;
     const dim3 grid((unsigned)p.cut.blocks, p.cut.groups), block(DW_LANES, DW_WARPS);
-    const size_t shared = DW_WARPS * gradients::DEPTH * sizeof(typename gradients::round);
+    const size_t shared = sizeof(typename gradients::store);
 
     facs_cuda_allow_shared(dwconv_3x3_bwd<T, STRIDE, PHASE, CORRECT>, shared);
     FACS_LAUNCH((dwconv_3x3_bwd<T, STRIDE, PHASE, CORRECT>), grid, block, shared, p);

@@ -8,13 +8,19 @@
  * lane, and a thread finds its own numbers in its lane, but it may have copied others: 16
  * bytes at a time where all tensors are aligned to that. */
 
-/* Begins to copy BYTES; those not inside become 0, and `from` is not read. */
+/* Begins to copy BYTES if `wanted`; where `inside` is 0 they become 0, and `from` is not
+ * read. */
 template <int BYTES>
-__device__ static inline void dw_copy(void *to, const void *from, int inside)
+__device__ static inline void dw_copy(void *to, const void *from, unsigned inside, int wanted)
 {
     const unsigned address = (unsigned)__cvta_generic_to_shared(to);
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(address), "l"(from),
-                 "n"(BYTES), "r"(inside ? BYTES : 0)
+    asm volatile("{\n"
+                 ".reg .pred outside, wanted;\n"
+                 "setp.eq.u32 outside, %3, 0;\n"
+                 "setp.ne.s32 wanted, %4, 0;\n"
+                 "@wanted cp.async.ca.shared.global [%0], [%1], %2, outside;\n"
+                 "}" ::"r"(address),
+                 "l"(from), "n"(BYTES), "r"(inside), "r"(wanted)
                  : "memory");
 }
 
@@ -37,27 +43,27 @@ template <class T> static inline int dw_is_wide(const facs_tensor *t)
 }
 
 /* PIXELS neighbouring pixels of the lines of a tensor. */
-template <class T, int PIXELS> struct dw_lines {
+template <class T, int PIXELS> struct __align__(16) dw_lines
+{
     typedef typename dw_stored<T>::pair pair;
-    /* Pixels that the lanes of a strip copy at once, 16 bytes each; so all copy equally often
-     * into ROWS rows of shared memory. */
-    enum { AT_ONCE = 16 / sizeof(pair), ROWS = (PIXELS + AT_ONCE - 1) / AT_ONCE * AT_ONCE };
+    /* Pixels that the lanes of a strip copy at once, 16 bytes each. */
+    enum { AT_ONCE = 16 / sizeof(pair) };
     typedef pair row[DW_LANES];
 
     const T *from;   /* what the thread copies first of line 0 */
     int stride, to;  /* to: its place behind the first row */
     unsigned inside; /* bit i: its copy i is in the image */
 
-    /* `line`: line 0 of the image, `width` pixels; the window begins at `column`. */
+    /* Before `line` of an image of lines of `width` pixels, where the window begins at
+     * `column`. Neither has to be inside. */
     __device__ __forceinline__ void go_to(const dw_part &part, int channels, int wide,
-                                          const T *line, int stride_of_line, int column,
+                                          const T *image, int stride, int line, int column,
                                           int width)
     {
         const int at_once = wide ? AT_ONCE : 1, across = part.lanes / at_once;
         const int place = part.lane % across * at_once, first = part.lane / across;
         const int c = part.group + 2 * place;
-        stride = stride_of_line;
-        from = line + (int64_t)(column + first) * stride + c;
+        from = image + ((int64_t)line * width + column + first) * stride + c;
         to = first * DW_LANES + part.strip * part.lanes + place;
         inside = 0;
 #pragma unroll
@@ -67,16 +73,20 @@ template <class T, int PIXELS> struct dw_lines {
         }
     }
 
-    /* Begins to copy the line that is `pixels` behind line 0, or zeros if it is not wanted. */
+    /* Begins to copy the next line, or zeros if it is not wanted, and goes `pixels` on. */
     template <int WIDE>
-    __device__ __forceinline__ void copy(row *rows, int pixels, int wanted) const
+    __device__ __forceinline__ void copy(row * rows, int stride, int pixels, int wanted)
     {
         enum { STEP = WIDE ? AT_ONCE : 1, BYTES = STEP * sizeof(pair) };
-        const T *line = from + pixels * stride;
+        const T *const line = from;
         const unsigned mask = wanted ? inside : 0;
+        pair *const place = rows[0] + to;
+        const int first = to / DW_LANES;
 #pragma unroll
         for (int i = 0; i < PIXELS; i += STEP)
-            dw_copy<BYTES>(rows[i] + to, line + i * stride, mask >> (i / STEP) & 1);
+            dw_copy<BYTES>(place + i * DW_LANES, line + i * stride, mask & 1u << i / STEP,
+                           i + STEP <= PIXELS || first + i < PIXELS);
+        from = line + pixels * stride;
     }
 };
 
