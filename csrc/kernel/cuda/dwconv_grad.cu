@@ -98,8 +98,9 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
         pair_numbers(to, shared.vectors[vector][threadIdx.x]);
     }
 
-    /* Begins to copy what a round needs; they come in their order. */
-    template <int WIDE> __device__ __forceinline__ void fetch(int at, int stage)
+    /* Begins to copy what a round needs; they come in their order. BEGUN: it is known not to be
+     * before the piece. */
+    template <int WIDE, int BEGUN> __device__ __forceinline__ void fetch(int at, int stage)
     {
         pair(*const to)[DW_LANES] = shared.rounds[threadIdx.y][stage];
         lines &copies = shared.copies[threadIdx.y][threadIdx.x];
@@ -108,7 +109,7 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
         for (int i = 0; i < STRIDE; i++) {
             const int place = at * STRIDE + i;
             copies.x.template copy<WIDE>(to + i * COLUMNS, p.x_stride, p.g.w,
-                                         place >= begin && place < end);
+                                         (BEGUN || place >= begin) && place < end);
         }
         copies.dy.template copy<WIDE>(to + DY, p.dy_stride, p.g.ow, wanted);
         if (CORRECT) copies.y.template copy<WIDE>(to + Y, p.y_stride, p.g.ow, wanted);
@@ -117,9 +118,9 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
     __device__ __forceinline__ void fetch(int at, int stage)
     {
         if (p.wide)
-            fetch<1>(at, stage);
+            fetch<1, 0>(at, stage);
         else
-            fetch<0>(at, stage);
+            fetch<0, 0>(at, stage);
     }
 
     /* Waits for the round `row` and fetches another into the place of the one before. FULL:
@@ -128,7 +129,7 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
     {
         dw_wait_for_copies<DEPTH - 2>();
         if (FULL)
-            fetch<1>(row + DEPTH - 1, (STAGE + DEPTH - 1) % DEPTH);
+            fetch<1, STRIDE == 1>(row + DEPTH - 1, (STAGE + DEPTH - 1) % DEPTH);
         else
             fetch(row + DEPTH - 1, (STAGE + DEPTH - 1) % DEPTH);
     }
