@@ -217,16 +217,16 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
     {
         const facs_conv &g = p.g;
         const int column = at.strip * DW_COLUMNS, c = part.channel;
-        const int64_t image_line = at.image * g.h * g.w;
+        const int64_t image_line = (int64_t)at.image * g.h * g.w;
         columns = c < g.ci ? g.ow - column : 0;
         left = column * STRIDE - g.pad_left;
         line = at.row * STRIDE - g.pad_top;
         end = line + (at.rows - 1) * STRIDE + 3;
         x.go_to(part, g.ci, p.wide, p.x + image_line * p.x_stride, p.x_stride, line, left, g.w);
-        y = p.y + ((at.image * g.oh + at.row) * g.ow + column) * p.y_stride + c;
+        y = p.y + (((int64_t)at.image * g.oh + at.row) * g.ow + column) * p.y_stride + c;
     }
 
-    __device__ __forceinline__ void piece(int64_t number)
+    __device__ __forceinline__ void piece(int number)
     {
         go_to(dw_piece_at(p.cut, part, number, p.g.oh));
         __syncwarp();
@@ -247,11 +247,10 @@ __global__ static void __launch_bounds__(DW_THREADS, sizeof(T) == 2 ? 4 : 3)
 {
     typedef dw_walk<T, STRIDE, NORM> strips;
     extern __shared__ __align__(16) char shared[];
-    const int64_t step = (int64_t)gridDim.x * DW_WARPS;
+    const int pieces = (int)p.cut.pieces, step = gridDim.x * DW_WARPS;
     strips walk(p, (typename strips::row *)shared + threadIdx.y * strips::DEPTH);
 
-    for (int64_t i = (int64_t)blockIdx.x * DW_WARPS + threadIdx.y; i < p.cut.pieces; i += step)
-        walk.piece(i);
+    for (int i = blockIdx.x * DW_WARPS + threadIdx.y; i < pieces; i += step) walk.piece(i);
     if (p.partials)
         dw_block_sums<2>(p.partials + (int64_t)blockIdx.x * 2 * p.g.ci, walk.moments,
                          (float(*)[DW_SUMS_ROW])shared, p.cut, p.g.ci);

@@ -53,11 +53,12 @@ __device__ static inline void store_pair(T *p, int i, int stride,
     *(typename dw_stored<T>::pair *)(p + (int64_t)i * stride) = pair;
 }
 
-/* Whether a tensor can be read by pairs, with an int to tell where one is in its image. */
+/* Whether a tensor can be read by pairs, with ints to count pixels and to tell where a number
+ * is in its image. */
 template <class T> static inline int dw_by_pairs(const facs_tensor *t)
 {
     return t->c % 2 == 0 && t->stride % 2 == 0 && (uintptr_t)t->data % (2 * sizeof(T)) == 0 &&
-           (int64_t)(t->h + 2) * t->w * t->stride < INT_MAX;
+           (int64_t)(t->h + 2) * t->w * t->stride < INT_MAX && facs_tensor_pixels(t) < INT_MAX;
 }
 
 static inline int dw_is_3x3(const facs_conv *g)
@@ -144,18 +145,17 @@ __device__ static inline dw_part dw_part_of_thread(const dw_cut &cut)
 
 /* Where a thread's strip of a piece lies. */
 typedef struct dw_piece {
-    int64_t image;
-    int strip, row, rows;
+    int image, strip, row, rows;
 } dw_piece;
 
-__device__ static inline dw_piece dw_piece_at(const dw_cut &cut, const dw_part &part,
-                                              int64_t piece, int height)
+__device__ static inline dw_piece dw_piece_at(const dw_cut &cut, const dw_part &part, int piece,
+                                              int height)
 {
     dw_piece at;
-    const int64_t line = piece / cut.strips;
-    at.strip = (int)(piece % cut.strips) * (DW_LANES / cut.lanes) + part.strip;
+    const int line = piece / cut.strips;
+    at.strip = piece % cut.strips * (DW_LANES / cut.lanes) + part.strip;
     at.image = line / cut.segments;
-    at.row = (int)(line % cut.segments) * cut.rows;
+    at.row = line % cut.segments * cut.rows;
     at.rows = min(cut.rows, height - at.row);
     return at;
 }
@@ -176,13 +176,13 @@ __device__ static inline void dw_block_sums(float *to, const float (&v)[COUNT][2
 #pragma unroll
     for (int i = 0; i < 2 * COUNT; i++) all[i][thread] = v[i / 2][i % 2];
     __syncthreads();
-    for (int k = thread; k < COUNT * across; k += DW_THREADS) {
-        const int i = k / across, inner = k % across;
-        const int channel = blockIdx.y * across + inner;
+    const int inner = thread % across, channel = blockIdx.y * across + inner;
+    if (channel >= channels) return;
+    for (int i = thread / across; i < COUNT; i += DW_THREADS / across) {
+        const float *const of_strips = all[2 * i + inner % 2] + inner / 2;
         float sum = 0;
-        for (int first = 0; first < DW_THREADS; first += cut.lanes)
-            sum += all[2 * i + inner % 2][first + inner / 2];
-        if (channel < channels) to[(int64_t)i * channels + channel] = sum;
+        for (int first = 0; first < DW_THREADS; first += cut.lanes) sum += of_strips[first];
+        to[(int64_t)i * channels + channel] = sum;
     }
 }
 

@@ -54,7 +54,7 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
     /* Shared memory; vectors and copies are there for want of registers. */
     typedef struct store {
         round rounds[DW_WARPS][DEPTH];
-        float2 vectors[DW_VECTORS][DW_LANES];
+        float2 vectors[DW_WARPS][DW_VECTORS][DW_LANES];
         lines copies[DW_WARPS][DW_LANES];
     } store;
 
@@ -67,9 +67,20 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
     int columns, first;  /* pixels of x in the strip; where the window is in a line of dy */
     int row, begin, end; /* of dy; lines of x, counted with the padding */
 
-    /* All threads of the block must call. */
     __device__ __forceinline__ dw_gradient(const dw_backward<T> &backward, store &of_block)
         : p(backward), part(dw_part_of_thread(backward.cut)), shared(of_block)
+    {
+        const int c = part.channel < p.g.ci ? part.channel : 0;
+#pragma unroll
+        for (int k = 0; k < 2; k++) {
+#pragma unroll
+            for (int i = 0; i < 9; i++) w[i][k] = p.w[i * p.g.ci + c + k], dw[i][k] = 0;
+            sums[0][k] = sums[1][k] = 0;
+        }
+    }
+
+    /* Once, where the first lines are on their way already. */
+    __device__ __forceinline__ void keep_vectors()
     {
         const int c = part.channel < p.g.ci ? part.channel : 0;
         const float *const vectors[DW_VECTORS] = {p.norm.scale, p.norm.shift, p.norm.mean,
@@ -78,24 +89,16 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
         for (int i = 0; i < DW_VECTORS; i++) {
             const float *const from = vectors[i];
             const float none = i == DW_SCALE ? 1 : 0;
-            if (threadIdx.y) break;
-            shared.vectors[i][threadIdx.x] =
+            shared.vectors[threadIdx.y][i][threadIdx.x] =
                 from ? make_float2(from[c], from[c + 1]) : make_float2(none, none);
         }
-#pragma unroll
-        for (int k = 0; k < 2; k++) {
-#pragma unroll
-            for (int i = 0; i < 9; i++) w[i][k] = p.w[i * p.g.ci + c + k], dw[i][k] = 0;
-            sums[0][k] = sums[1][k] = 0;
-        }
-        __syncthreads();
     }
 
     /* A vector's numbers of the thread. They are read anew for every line: there are not
      * registers enough. */
     __device__ __forceinline__ void read(float (&to)[2], int vector) const
     {
-        pair_numbers(to, shared.vectors[vector][threadIdx.x]);
+        pair_numbers(to, shared.vectors[threadIdx.y][vector][threadIdx.x]);
     }
 
     /* Begins to copy what a round needs; they come in their order. BEGUN: it is known not to be
@@ -262,7 +265,8 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
     {
         const facs_conv &g = p.g;
         const int column = at.strip * COLUMNS, c = part.channel;
-        const int64_t line = at.image * g.h * g.w, dy_line = at.image * g.oh * g.ow;
+        const int64_t line = (int64_t)at.image * g.h * g.w;
+        const int64_t dy_line = (int64_t)at.image * g.oh * g.ow;
         const T *other = (const T *)p.correction.y;
         lines &copies = shared.copies[threadIdx.y][threadIdx.x];
         first = (column + g.pad_left - PHASE) / STRIDE - BEFORE;
@@ -298,12 +302,16 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
         }
     }
 
-    __device__ __forceinline__ void piece(int64_t number)
+    __device__ __forceinline__ void begin_piece(int number)
     {
         go_to(dw_piece_at(p.cut, part, number, p.g.h));
         __syncwarp();
 #pragma unroll
         for (int i = 0; i < DEPTH - 1; i++) fetch(row + i, i);
+    }
+
+    __device__ __forceinline__ void end_piece()
+    {
         const int full =
             p.wide && columns >= COLUMNS && first >= -1 && first + WINDOW <= p.g.ow + 1;
         if (__all_sync(0xffffffffu, full))
@@ -320,11 +328,14 @@ __global__ static void __launch_bounds__(DW_THREADS, sizeof(T) == 2 ? 4 : 2)
     typedef dw_gradient<T, STRIDE, PHASE, CORRECT> gradients;
     extern __shared__ __align__(16) char shared[];
     float(*const all)[DW_SUMS_ROW] = (float(*)[DW_SUMS_ROW])shared;
-    const int64_t step = (int64_t)gridDim.x * DW_WARPS;
+    const int pieces = (int)p.cut.pieces, step = gridDim.x * DW_WARPS;
     gradients gradient(p, *(typename gradients::store *)shared);
 
-    for (int64_t i = (int64_t)blockIdx.x * DW_WARPS + threadIdx.y; i < p.cut.pieces; i += step)
-        gradient.piece(i);
+    for (int i = blockIdx.x * DW_WARPS + threadIdx.y; i < pieces; i += step) {
+        gradient.begin_piece(i);
+        if (i < step) gradient.keep_vectors();
+        gradient.end_piece();
+    }
     if (p.dw_partials)
         dw_block_sums<9>(p.dw_partials + (int64_t)blockIdx.x * 9 * p.g.ci, gradient.dw, all,
                          p.cut, p.g.ci);
