@@ -140,14 +140,10 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
     /* The line of dy, corrected; outside of dy it is 0. FULL: only its ends can be outside. */
     template <int STAGE, int FULL> __device__ __forceinline__ void decode(line &d) const
     {
-        if (row < 0 || row >= p.g.oh) {
-#pragma unroll
-            for (int j = 0; j < WINDOW; j++) d[j][0] = d[j][1] = 0;
-            return;
-        }
         float slope[2], offset[2];
         read(slope, DW_SLOPE);
         read(offset, DW_OFFSET);
+        if (row < 0 || row >= p.g.oh) offset[0] = offset[1] = 0; /* all else was copied as 0 */
 #pragma unroll
         for (int j = 0; j < WINDOW; j++) {
             float other[2];
