@@ -229,7 +229,6 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
     __device__ __forceinline__ void piece(int number)
     {
         go_to(dw_piece_at(p.cut, part, number, p.g.oh));
-        __syncwarp();
 #pragma unroll
         for (int i = 0; i < DEPTH - 1; i++) fetch(line + i, i);
         const int full =
@@ -238,6 +237,7 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
             walk<1>();
         else
             walk<0>();
+        dw_wait_for_copies<0>(); /* of zeros: else they could come after what is next there */
     }
 };
 
