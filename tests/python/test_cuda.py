@@ -1,15 +1,28 @@
 """device="cuda" against the CPU: the same numbers, caches, memory and copies.
 
 Everything that is not about a GPU's own numbers also runs on a pretended device, whose memory is
-apart and whose kernels are the reference's: there results are those of FACS_CPU=ref to the bit.
+apart and whose kernels are the reference's: there results are those of FACS_CPU=ref to the bit. Against
+the CPU's fastest kernels they keep to what is asked of a GPU, so that no bound is asked of it which
+another order of sums breaks.
+
+A sum in another order moves what a network makes by 1e-6, and single numbers by per cents: an activation
+that lies so near to a corner of its ReLU falls to either side of it, and Adam makes a full step of a
+gradient that is rounding alone. Where gradients and steps are compared, `clear` keeps activations from
+corners and an epsilon keeps such steps small; the bounds are then tight enough to show one gradient in
+a hundred too large by a hundredth part.
 """
 
 from __future__ import annotations
 
 import copy
+import fcntl
+import functools
 import math
+import os
 import pickle
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +57,7 @@ def pretended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 MISSING = missing()
 PLACES = ["pretend"] if MISSING else ["pretend", "gpu"]
+ROUNDING = 2e-3  # how far a parameter's may be off beyond its own part, of the usual size of all
 
 
 def needs_gpu(test: Any) -> Any:
@@ -58,11 +72,35 @@ def test_on_a_gpu() -> None:
 
 @pytest.fixture(params=PLACES)
 def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "pretend":
+    return settle_in(request, monkeypatch)
+
+
+@pytest.fixture(params=["rungs", *PLACES])
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As `where`, or ``"rungs"``: the pretended device against the CPU's fastest kernels, which add in another order."""
+    return settle_in(request, monkeypatch)
+
+
+def settle_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param != "gpu":
         plugin = request.getfixturevalue("pretended")
         monkeypatch.setattr(_device, "plugin_path", lambda: plugin)
+    if request.param == "pretend":
         monkeypatch.setenv("FACS_CPU", "ref")
     return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def turn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that asks for `alone` has the GPU to itself among the workers of pytest-xdist."""
+    with open(Path(tempfile.gettempdir()) / f"facsnet-{os.getuid()}.gpu", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if "alone" in request.fixturenames else fcntl.LOCK_SH)
+        yield
+
+
+@pytest.fixture
+def alone() -> None:
+    """See `turn`."""
 
 
 def network(device: str = "cuda", name: str = "mobilenet_v1", **options: Any) -> fn.Network:
@@ -82,11 +120,43 @@ def pair(name: str = "mobilenet_v1", **options: Any) -> tuple[fn.Network, fn.Net
     return cpu, cuda
 
 
+@functools.cache
+def clear_weights(name: str = "mobilenet_v1", **options: Any) -> dict[str, np.ndarray]:
+    """BatchNorms after which an activation lies between the corners of ReLU6, below or above both, and five deviations
+    from either; running statistics that fit.
+    """
+    net = network("cpu", name, **options)
+    rng, values = np.random.default_rng(5), net.parameters()
+    for key in values:
+        if key.endswith("running_mean"):
+            norm, n = key.removesuffix("running_mean"), values[key].size
+            values[norm + "weight"][...] = rng.uniform(0.5, 0.7, n)
+            values[norm + "bias"][...] = rng.choice([3.0, -3.0, 9.0], n, p=[0.85, 0.1, 0.05])
+    net.touch()
+    for seed in range(40):
+        net.forward(pixels(4, net.input_size, seed), training=True)
+    return kept(net)
+
+
+def clear_pair(name: str = "mobilenet_v1", **options: Any) -> tuple[fn.Network, fn.Network]:
+    """The same on the CPU and on the device, without corners."""
+    pair = network("cpu", name, **options), network("cuda", name, **options)
+    for net in pair:
+        net.set_parameters(clear_weights(name, **options))
+    return pair
+
+
 def pixels(n: int, side: int = 32, seed: int = 0) -> np.ndarray:
     """Coloured squares: unlike noise, no two have the same features."""
     rng = np.random.default_rng(seed)
     squares = rng.integers(0, 256, (n, 4, 4, 3)).repeat(side // 4, 1).repeat(side // 4, 2)
     return np.clip(squares + rng.normal(0, 12, squares.shape), 0, 255).astype(np.uint8)
+
+
+def some(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images and gradients of logits: so many that the last maps, of one pixel, have statistics; DenseNets are slow."""
+    n = 6 if name.startswith("densenet") else 16
+    return pixels(n), np.random.default_rng(1).normal(size=(n, 2)).astype(np.float32)
 
 
 def targets(n: int, seed: int = 3) -> np.ndarray:
@@ -107,20 +177,43 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(u @ v / math.sqrt(float(u @ u) * float(v @ v)))
 
 
-def same_gradients(where: str, cuda: fn.Network, cpu: fn.Network) -> None:
-    """All together to 1e-3, DenseNet's to 5e-2: a number within rounding of a corner falls to either side, by which
-    the CPU's own rungs differ as much there. A parameter to 1e-2 of its largest entry, or of what is small beside
-    the others'.
+def near(
+    where: str, got: dict[str, np.ndarray], want: dict[str, np.ndarray], *, part: float, each: float | None = None
+) -> None:
+    """To the bit on the pretended device, else by length: all together to a part, and each parameter to a part of
+    itself and a little of what is usual; what should be 0, as of a shift before a BatchNorm, is rounding.
     """
-    got, want = cuda.gradients(), cpu.gradients()
     assert got.keys() == want.keys()
-    part = 5e-2 if cpu.config.name.startswith("densenet") else 1e-3
-    assert np.linalg.norm(flat(got) - flat(want)) <= part * np.linalg.norm(flat(want))
     if where == "pretend":
         assert all((got[key] == want[key]).all() for key in want)
-    small = 1e-2 * np.abs(flat(want)).max()
-    for key in want if part < 1e-2 else ():
-        assert np.abs(got[key] - want[key]).max() <= 1e-2 * max(np.abs(want[key]).max(), small)
+    far = length(flat(got) - flat(want))
+    assert far <= part * length(flat(want)), f"{far / length(flat(want)):.1e} of the whole"
+    usual = length(flat(want)) / math.sqrt(flat(want).size)
+    for key in want if each else ():
+        far, own = length(got[key] - want[key]), length(want[key])
+        limit = each * own + ROUNDING * usual * math.sqrt(want[key].size)
+        assert far <= limit, f"{key}: {far:.1e} of {own:.1e}, want {limit:.1e}"
+
+
+def kept(net: fn.Network) -> dict[str, np.ndarray]:
+    return {key: value.copy() for key, value in net.parameters().items()}
+
+
+def length(values: np.ndarray) -> float:
+    return float(np.linalg.norm(values.astype(np.float64)))
+
+
+def trained(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Without the running statistics."""
+    return {key: value for key, value in values.items() if "running_" not in key}
+
+
+def running(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {key: value for key, value in values.items() if "running_" in key}
+
+
+def less(values: dict[str, np.ndarray], before: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {key: values[key] - before[key] for key in values}
 
 
 def flat(values: dict[str, np.ndarray]) -> np.ndarray:
@@ -142,54 +235,67 @@ def faces() -> tuple[fn.Samples, fn.Samples]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_inference(where: str, name: str) -> None:
+def test_inference(place: str, name: str) -> None:
     cpu, cuda = pair(name)
     assert (cpu.device, cuda.device) == ("cpu", "cuda")
     x = pixels(5)
-    same(where, cuda.forward(x), cpu.forward(x))
-    same(where, cuda.features(x), cpu.features(x))
-    same(where, cuda.head(cpu.features(x)), cpu.head(cpu.features(x)))
-    same(where, cuda.predict(x), cpu.predict(x))
+    same(place, cuda.forward(x), cpu.forward(x))
+    same(place, cuda.features(x), cpu.features(x))
+    same(place, cuda.head(cpu.features(x)), cpu.head(cpu.features(x)))
+    same(place, cuda.predict(x), cpu.predict(x))
     scaled = x.astype(np.float32) / 100 - 1
-    same(where, cuda.forward(scaled), cpu.forward(scaled))
+    same(place, cuda.forward(scaled), cpu.forward(scaled))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gradients_of_training(where: str, name: str) -> None:
+def test_gradients_of_training(place: str, name: str) -> None:
     """With dropout, which is drawn alike, and running statistics."""
-    cpu, cuda = pair(name, dropout=0.5)
-    x, d = pixels(6), np.random.default_rng(1).normal(size=(6, 2)).astype(np.float32)
+    cpu, cuda = clear_pair(name, dropout=0.5)
+    x, d = some(name)
+    before = kept(cpu)
     logits = [net.forward(x, training=True, seed=2**40 + 7, step=5) for net in (cpu, cuda)]
-    same(where, logits[1], logits[0])
+    same(place, logits[1], logits[0], 1e-3)
     for net in (cpu, cuda):
         net.backward(d)
-    same_gradients(where, cuda, cpu)
-    for key, value in cpu.parameters().items():
-        same(where, cuda.parameters()[key], value, 1e-4)
+    near(place, cuda.gradients(), cpu.gradients(), part=1e-3, each=3e-3)
+    moved = [running(less(net.parameters(), before)) for net in (cuda, cpu)]
+    near(place, *moved, part=1e-3, each=3e-3)
+    assert (flat(trained(cuda.parameters())) == flat(trained(before))).all()
     other = cuda.forward(x, training=True, seed=2**40 + 7, step=6)
     assert np.abs(other - logits[1]).max() > 1e-3, "another step drops other features"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gradients_of_inference(where: str, name: str) -> None:
-    cpu, cuda = pair(name)
+def test_gradients_of_inference(place: str, name: str) -> None:
+    cpu, cuda = clear_pair(name)
     x, d = pixels(3), np.ones((3, 2), np.float32)
     for net in (cpu, cuda):
         net.forward(x)
         net.backward(d)
-    same_gradients(where, cuda, cpu)
+    near(place, cuda.gradients(), cpu.gradients(), part=1e-4, each=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_at_corners(place: str, name: str) -> None:
+    """Activations on both sides of every corner: a few may fall to the other side of one."""
+    cpu, cuda = pair(name)
+    x, d = some(name)
+    for net in (cpu, cuda):
+        net.forward(x, training=True)
+        net.backward(d)
+    near(place, cuda.gradients(), cpu.gradients(), part=5e-2)
 
 
 @needs_gpu
 @pytest.mark.parametrize("name", ["mobilenet_v1", "densenet121"])
 def test_full_size(name: str) -> None:
-    cpu, cuda = pair(name, width=1.0, input_size=224, threads=None)
-    x, d = pixels(4, 224), np.ones((4, 2), np.float32)
+    cpu, cuda = clear_pair(name, width=1.0, input_size=224, threads=None)
+    x, d = pixels(4, 224), np.random.default_rng(1).normal(size=(4, 2)).astype(np.float32)
     same("gpu", cuda.forward(x), cpu.forward(x))
     for net in (cpu, cuda):
         net.forward(x, training=True)
         net.backward(d)
-    same_gradients("gpu", cuda, cpu)
+    near("gpu", cuda.gradients(), cpu.gradients(), part=1e-3, each=3e-3)
 
 
 @needs_gpu
@@ -228,42 +334,42 @@ def test_smoke(name: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("loss", fn.losses.NAMES)
 @pytest.mark.parametrize("optimiser", ["adam", "adamw", "sgd"])
-def test_steps(where: str, loss: str, optimiser: str) -> None:
-    """Three steps, the third of which replays what the second recorded. An epsilon keeps gradients of nothing small."""
+def test_steps(place: str, loss: str, optimiser: str) -> None:
+    """Three steps, the third of which replays what the second recorded. Decay moves weights as much as gradients do."""
     kinds = {
-        "adam": fn.Optimiser("adam", epsilon=1e-3),
-        "adamw": fn.Optimiser("adamw", epsilon=1e-3, weight_decay=0.1, clip_norm=0.5),
-        "sgd": fn.Optimiser("sgd", clip_norm=0.5),
+        "adam": fn.Optimiser("adam", epsilon=1e-2, weight_decay=1.0),
+        "adamw": fn.Optimiser("adamw", epsilon=1e-2, weight_decay=1.0, clip_norm=0.5),
+        "sgd": fn.Optimiser("sgd", weight_decay=0.01, clip_norm=0.5),
     }
-    check_steps(where, loss=fn.losses.resolve(loss), optimiser=kinds[optimiser])
+    check_steps(place, loss=fn.losses.resolve(loss), optimiser=kinds[optimiser])
 
 
 @pytest.mark.parametrize("options", [{"statistics": "stored"}, {"unfreeze": "head"}, {"unfreeze": "block9"}])
-def test_steps_of_a_part(where: str, options: dict[str, Any]) -> None:
-    check_steps(where, optimiser=fn.Optimiser("adam", epsilon=1e-3), **options)
+def test_steps_of_a_part(place: str, options: dict[str, Any]) -> None:
+    check_steps(place, optimiser=fn.Optimiser("adam", epsilon=1e-2), **options)
 
 
-def check_steps(where: str, **options: Any) -> None:
-    cpu, cuda = pair(dropout=0.5)
-    before = flat(cpu.parameters())
-    x, y = pixels(8), targets(8)
+def check_steps(place: str, **options: Any) -> None:
+    cpu, cuda = clear_pair(dropout=0.5)
+    before = kept(cpu)
+    x, y = pixels(16), targets(16)
     for net in (cpu, cuda):
         step = training_step(net, x, y, rate=1e-2, **options)
         for _ in range(3):
             step()
-    moved, want = flat(cuda.parameters()) - before, flat(cpu.parameters()) - before
-    assert np.abs(want).max() > 0
-    if where == "pretend":
-        assert (moved == want).all()
-    assert np.linalg.norm(moved - want) <= 1e-2 * np.linalg.norm(want)
+    moved, want = less(cuda.parameters(), before), less(cpu.parameters(), before)
+    assert np.abs(flat(trained(want))).max() > 0
+    small = options["optimiser"].kind == "sgd"
+    near(place, trained(moved), trained(want), part=1e-3 if small else 1e-2, each=3e-3 if small else None)
+    near(place, running(moved), running(want), part=2e-3)
 
 
 def fitted(device: str, faces: tuple[fn.Samples, fn.Samples], **options: Any) -> tuple[fn.Network, fn.History]:
     net = network(device, dropout=0.3, seed=5)
-    net.load_weights(DEMO)
+    net.set_parameters(clear_weights(dropout=0.3, seed=5))
     stage = {"augmentation": fn.Augmentation(0.5), "epochs": 3, "rate": 1e-3, "unfreeze": "all", **options}
     trainer = fn.Trainer(
-        net, stages=[fn.Stage("only", **stage)], batch_size=8, progress=False, monitor="loss", workers=1
+        net, stages=[fn.Stage("only", **stage)], batch_size=18, progress=False, monitor="loss", workers=1
     )
     return net, trainer.fit(*faces)
 
@@ -276,29 +382,39 @@ def fitted(device: str, faces: tuple[fn.Samples, fn.Samples], **options: Any) ->
         {"unfreeze": "block9", "cache": "boundary", "cache_dtype": "float32", "augmentation": fn.Augmentation.none()},
         {"unfreeze": "all"},
         {"unfreeze": "all", "augmentation": fn.Augmentation.none()},
-        {"unfreeze": "all", "augmentation": fn.Augmentation(1.0), "optimiser": fn.Optimiser(average_decay=0.9)},
+        {
+            "unfreeze": "all",
+            "augmentation": fn.Augmentation(1.0),
+            "optimiser": fn.Optimiser(epsilon=1e-2, average_decay=0.9),
+        },
         {"unfreeze": "all", "augmentation": fn.Augmentation.varied()},
     ],
     ids=["head", "boundary", "boundary float32", "flips", "plain", "average", "varied"],
 )
-def test_fit(where: str, faces: tuple[fn.Samples, fn.Samples], options: dict[str, Any]) -> None:
+def test_fit(place: str, faces: tuple[fn.Samples, fn.Samples], options: dict[str, Any]) -> None:
     """Stages with caches, pixels that stay on the device, averages and flips: as on the CPU."""
+    options = {"optimiser": fn.Optimiser(epsilon=1e-2), **options}
     (cpu, want), (cuda, got) = (fitted(device, faces, **options) for device in ("cpu", "cuda"))
-    assert want.best == got.best or where == "gpu"
+    assert want.best == got.best or place != "pretend"
     for key in ("loss", "valid_loss"):
         a, b = ([row[key] for row in history.rows] for history in (want, got))
-        assert a == b if where == "pretend" else a == pytest.approx(b, rel=2e-2)
-    same(where, flat(cuda.parameters()), flat(cpu.parameters()), 2e-2)
+        assert a == b if place == "pretend" else a == pytest.approx(b, rel=1e-2)
+    if want.best == got.best:
+        start = clear_weights(dropout=0.3, seed=5)
+        moved = [trained(less(net.parameters(), start)) for net in (cuda, cpu)]
+        near(place, *moved, part=5e-3)
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "densenet121"])
-def test_little_memory(where: str, name: str) -> None:
+def test_little_memory(place: str, name: str) -> None:
     """What is computed again on the device is what was there; the CPU keeps everything."""
-    cpu, cuda = pair(name, input_size=64)
-    x, y = pixels(3, 64), targets(3)
+    cpu, cuda = clear_pair(name, input_size=64)
+    before = kept(cpu)
+    x, y = pixels(4, 64), targets(4)
     for net, memory in ((cpu, "normal"), (cuda, "low")):
-        training_step(net, x, y, rate=1e-3, memory=memory)()
-    same(where, flat(cuda.parameters()), flat(cpu.parameters()), 2e-2)
+        training_step(net, x, y, rate=1e-3, memory=memory, optimiser=fn.Optimiser("sgd"))()
+    moved = [trained(less(net.parameters(), before)) for net in (cuda, cpu)]
+    near(place, *moved, part=1e-3, each=3e-3)
 
 
 def test_detector(where: str, faces: tuple[fn.Samples, fn.Samples], tmp_path: Path) -> None:
@@ -322,23 +438,25 @@ def test_detector(where: str, faces: tuple[fn.Samples, fn.Samples], tmp_path: Pa
 # --- parameters
 
 
-def test_parameters_are_as_of_the_call(where: str) -> None:
-    cpu, cuda = pair()
-    x, y = pixels(4), targets(4)
-    before = flat(cuda.parameters())
+def test_parameters_are_as_of_the_call(place: str) -> None:
+    cpu, cuda = clear_pair()
+    x, y = pixels(16), targets(16)
+    before = kept(cuda)
     steps = [training_step(net, x, y, rate=1e-2, optimiser=fn.Optimiser("sgd")) for net in (cpu, cuda)]
-    for step in steps:
-        step()
-    after = flat(cuda.parameters())
-    assert (after != before).any()
-    same(where, after, flat(cpu.parameters()), 1e-3)
+
+    def check() -> None:
+        for step in steps:
+            step()
+        moved = [trained(less(net.parameters(), before)) for net in (cuda, cpu)]
+        assert flat(moved[0]).any()
+        near(place, *moved, part=2e-3)
+
+    check()
     for net in (cpu, cuda):
         net.parameters()["head.classifier.bias"][...] = 2
         net.touch()
-    same(where, cuda.forward(x), cpu.forward(x))
-    for step in steps:
-        step()
-    same(where, flat(cuda.parameters()), flat(cpu.parameters()), 1e-3)
+    same(place, cuda.forward(x), cpu.forward(x), 1e-3)
+    check()
 
 
 def test_weights_come_and_go(where: str, tmp_path: Path) -> None:
@@ -483,16 +601,25 @@ def test_a_batch_too_large(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_gpu
-def test_plan_bytes_are_true() -> None:
-    """What a step takes of the GPU is what was said, parameters and Adam's numbers on top."""
-    net = network("cuda", "mobilenet_v2", width=1.0, input_size=224)
-    net.forward(pixels(2, 224))
-    before = _device.free_memory()
-    wanted = net.plan_bytes(batch=64, training=True)
-    step = training_step(net, pixels(64, 224), targets(64))
-    step()
-    taken = before - _device.free_memory()
-    assert wanted <= taken <= wanted + 8 * 4 * net.parameter_count() + (256 << 20)
+def test_plan_bytes_are_true(alone: None) -> None:
+    """What a step takes of the GPU is what was said, parameters and Adam's numbers on top.
+
+    Only the memory of the whole GPU can be seen, so what other programs take or give back while it is
+    looked at spoils a try.
+    """
+    found = []
+    for _ in range(4):
+        net = network("cuda", "mobilenet_v2", width=1.0, input_size=224)
+        net.forward(pixels(2, 224))
+        before = _device.free_memory()
+        wanted = net.plan_bytes(batch=64, training=True)
+        step = training_step(net, pixels(64, 224), targets(64))
+        step()
+        found.append((before - _device.free_memory()) - wanted)
+        if 0 <= found[-1] <= 8 * 4 * net.parameter_count() + (256 << 20):
+            return
+        del step, net
+    pytest.fail(f"taken beyond what was said, in bytes: {found}")
 
 
 # --- threads
