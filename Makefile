@@ -131,7 +131,7 @@ cuda-test: cuda-build
 cuda-check: cuda-build
 	@status=0; \
 	for program in build/ctest/plain/test_kernels_*; do \
-	    $(CUDA_KERNELS) compute-sanitizer --tool $(TOOL) --error-exitcode 99 $$program || status=1; \
+	    $(CUDA_KERNELS) compute-sanitizer --tool $(TOOL) --target-processes all --error-exitcode 99 $$program || status=1; \
 	done; \
 	PYTHONPATH=$(CUDA_LIBRARY) compute-sanitizer --tool $(TOOL) --error-exitcode 99 \
 	    $(PYTHON) -m pytest tests/python/test_cuda.py -k smoke $(ARGS) || status=1; \

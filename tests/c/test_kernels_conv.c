@@ -1,4 +1,11 @@
+#define _POSIX_C_SOURCE 200809L /* fork */
+
 #include "kernel_check.h"
+
+#include "core/threads.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
 
 /* Convolutions of every rung against the reference, and as adjoints of each other; plain,
  * and with the BatchNorms of their neighbours; in float and in bfloat16. */
@@ -455,62 +462,108 @@ static void check_precision(facs_rng *rng, const facs_conv *g, int64_t n, double
     case_free(&c);
 }
 
-int main(void)
+/* Real layers, and shapes at which blocks, squares and runs are cut. */
+static const facs_conv fixed[] = {
+    {17, 13, 3, 9, 7, 32, 3, 3, 2, 1, 1, 1},      {16, 12, 3, 8, 6, 32, 3, 3, 2, 0, 0, 1},
+    {14, 14, 33, 14, 14, 100, 1, 1, 1, 0, 0, 1},  {9, 10, 300, 9, 10, 300, 1, 1, 1, 0, 0, 1},
+    {1, 1, 512, 1, 1, 12, 1, 1, 1, 0, 0, 1},      {7, 7, 64, 7, 7, 33, 3, 3, 1, 1, 1, 1},
+    {6, 6, 16, 6, 6, 16, 3, 3, 1, 1, 1, 1},       {13, 18, 17, 11, 16, 33, 3, 3, 1, 0, 0, 1},
+    {9, 7, 31, 10, 7, 19, 3, 3, 1, 2, 0, 1},      {8, 8, 48, 10, 10, 65, 3, 3, 1, 2, 2, 1},
+    {14, 14, 128, 14, 14, 32, 3, 3, 1, 1, 1, 1},  {30, 27, 16, 30, 27, 17, 3, 3, 1, 1, 1, 1},
+    {12, 12, 40, 12, 12, 300, 3, 3, 1, 1, 1, 1},  {6, 7, 256, 6, 7, 160, 3, 3, 1, 1, 1, 1},
+    {13, 17, 17, 7, 9, 33, 1, 1, 2, 0, 0, 1},     {17, 13, 32, 17, 13, 32, 3, 3, 1, 1, 1, 32},
+    {16, 14, 33, 8, 7, 33, 3, 3, 2, 0, 0, 33},    {17, 13, 17, 9, 7, 17, 3, 3, 2, 1, 1, 17},
+    {15, 9, 100, 15, 9, 100, 5, 5, 1, 2, 2, 100}, {1, 1, 64, 1, 1, 64, 3, 3, 1, 1, 1, 64},
+    {23, 29, 8, 23, 29, 16, 1, 1, 1, 0, 0, 1},    {61, 61, 128, 61, 61, 136, 1, 1, 1, 0, 0, 1},
+    {9, 10, 600, 9, 10, 96, 1, 1, 1, 0, 0, 1},    {8, 9, 400, 8, 9, 400, 1, 1, 1, 0, 0, 1},
+    {2, 2, 5, 1, 1, 5, 3, 3, 2, 0, 0, 5},         {9, 270, 3, 5, 135, 40, 3, 3, 2, 1, 1, 1},
+    {19, 21, 3, 10, 11, 64, 7, 7, 2, 3, 3, 1},
+};
+
+enum { FIXED = sizeof fixed / sizeof *fixed, DRAWN = 60, CASES = FIXED + DRAWN + 3 };
+
+static void check_geometry(facs_rng *rng, const facs_conv *g, int64_t n)
 {
-    facs_rng rng = facs_rng_stream(1, FACS_RNG_SYNTHETIC, 0, 0);
-    /* Real layers, and shapes at which blocks, squares and runs are cut. */
-    const facs_conv fixed[] = {
-        {17, 13, 3, 9, 7, 32, 3, 3, 2, 1, 1, 1},
-        {16, 12, 3, 8, 6, 32, 3, 3, 2, 0, 0, 1},
-        {14, 14, 33, 14, 14, 100, 1, 1, 1, 0, 0, 1},
-        {9, 10, 300, 9, 10, 300, 1, 1, 1, 0, 0, 1},
-        {1, 1, 512, 1, 1, 12, 1, 1, 1, 0, 0, 1},
-        {7, 7, 64, 7, 7, 33, 3, 3, 1, 1, 1, 1},
-        {6, 6, 16, 6, 6, 16, 3, 3, 1, 1, 1, 1},
-        {13, 18, 17, 11, 16, 33, 3, 3, 1, 0, 0, 1},
-        {9, 7, 31, 10, 7, 19, 3, 3, 1, 2, 0, 1},
-        {8, 8, 48, 10, 10, 65, 3, 3, 1, 2, 2, 1},
-        {14, 14, 128, 14, 14, 32, 3, 3, 1, 1, 1, 1},
-        {30, 27, 16, 30, 27, 17, 3, 3, 1, 1, 1, 1},
-        {12, 12, 40, 12, 12, 300, 3, 3, 1, 1, 1, 1},
-        {6, 7, 256, 6, 7, 160, 3, 3, 1, 1, 1, 1},
-        {13, 17, 17, 7, 9, 33, 1, 1, 2, 0, 0, 1},
-        {17, 13, 32, 17, 13, 32, 3, 3, 1, 1, 1, 32},
-        {16, 14, 33, 8, 7, 33, 3, 3, 2, 0, 0, 33},
-        {17, 13, 17, 9, 7, 17, 3, 3, 2, 1, 1, 17},
-        {15, 9, 100, 15, 9, 100, 5, 5, 1, 2, 2, 100},
-        {1, 1, 64, 1, 1, 64, 3, 3, 1, 1, 1, 64},
-        {23, 29, 8, 23, 29, 16, 1, 1, 1, 0, 0, 1},
-        {61, 61, 128, 61, 61, 136, 1, 1, 1, 0, 0, 1},
-        {9, 10, 600, 9, 10, 96, 1, 1, 1, 0, 0, 1},
-        {8, 9, 400, 8, 9, 400, 1, 1, 1, 0, 0, 1},
-        {2, 2, 5, 1, 1, 5, 3, 3, 2, 0, 0, 5},
-        {9, 270, 3, 5, 135, 40, 3, 3, 2, 1, 1, 1},
-        {19, 21, 3, 10, 11, 64, 7, 7, 2, 3, 3, 1},
-    };
+    for (narrow_samples = 0; narrow_samples < 2; narrow_samples++) check_case(rng, g, n);
+    narrow_samples = 0;
+}
+
+static void check_one(int i)
+{
     /* Runs of more tiles than are transformed at once, squares of one channel. */
-    const facs_conv runs = {30, 27, 65, 30, 27, 65, 3, 3, 1, 1, 1, 1};
-    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
-        for (narrow_samples = 0; narrow_samples < 2; narrow_samples++) {
-            check_case(&rng, fixed + i, 1);
-            check_case(&rng, fixed + i, 2);
-        }
-        narrow_samples = 0;
-        check_adjoint(&rng, fixed + i, 2);
-    }
-    check_case(&rng, &runs, 9);
-    for (int i = 0; i < 60; i++) {
-        const facs_conv g = random_geometry(&rng, i % 2);
-        for (narrow_samples = 0; narrow_samples < 2; narrow_samples++)
-            check_case(&rng, &g, 1 + i % 5);
-        narrow_samples = 0;
-        check_adjoint(&rng, &g, 2);
-    }
+    static const facs_conv runs = {30, 27, 65, 30, 27, 65, 3, 3, 1, 1, 1, 1};
     /* Against the largest output a quarter of these; the error of a sum grows with its
      * depth, here 128 and 512. */
-    const facs_conv dense_block = {15, 13, 128, 15, 13, 32, 3, 3, 1, 1, 1, 1};
-    const facs_conv deep = {14, 14, 512, 14, 14, 64, 3, 3, 1, 1, 1, 1};
-    check_precision(&rng, &dense_block, 2, 1.2e-5);
-    check_precision(&rng, &deep, 1, 2.5e-5);
+    static const facs_conv dense_block = {15, 13, 128, 15, 13, 32, 3, 3, 1, 1, 1, 1};
+    static const facs_conv deep = {14, 14, 512, 14, 14, 64, 3, 3, 1, 1, 1, 1};
+    facs_rng rng = facs_rng_stream(1, FACS_RNG_SYNTHETIC, 0, (uint32_t)i);
+
+    if (i < FIXED) {
+        check_geometry(&rng, fixed + i, 1);
+        check_geometry(&rng, fixed + i, 2);
+        check_adjoint(&rng, fixed + i, 2);
+    } else if (i < FIXED + DRAWN) {
+        const facs_conv g = random_geometry(&rng, i % 2);
+        check_geometry(&rng, &g, 1 + i % 5);
+        check_adjoint(&rng, &g, 2);
+    } else if (i == CASES - 3) {
+        check_case(&rng, &runs, 9);
+    } else if (i == CASES - 2) {
+        check_precision(&rng, &dense_block, 2, 1.2e-5);
+    } else {
+        check_precision(&rng, &deep, 1, 2.5e-5);
+    }
+}
+
+/* Every case in turn is taken by the next of `parts`, the largest first. */
+static void check_part(int part, int parts)
+{
+    for (int i = CASES - 1; i >= 0; i--)
+        if (i % parts == part) check_one(i);
+}
+
+typedef struct child {
+    pid_t process;
+    int counts; /* where it writes what it counted */
+} child;
+
+static child child_create(int part, int parts)
+{
+    int ends[2], counted[2];
+    if (pipe(ends) != 0) return (child){-1, -1};
+    fflush(stdout);
+    const pid_t process = fork();
+    if (process != 0) {
+        close(ends[1]);
+        return (child){process, ends[0]};
+    }
+    check_part(part, parts);
+    counted[0] = check_passed, counted[1] = check_failed;
+    fflush(stdout);
+    _exit(write(ends[1], counted, sizeof counted) != sizeof counted);
+}
+
+static void child_join(child c)
+{
+    int counted[2] = {0, 0}, status = 1;
+    CHECK(c.process > 0 && read(c.counts, counted, sizeof counted) == sizeof counted);
+    CHECK(c.process > 0 && waitpid(c.process, &status, 0) == c.process && status == 0);
+    check_passed += counted[0], check_failed += counted[1];
+    close(c.counts);
+}
+
+/* Most of the time goes into the reference, which a GPU waits for: several processes share it
+ * then. Without one the kernels' own workers have the processors. */
+int main(void)
+{
+    enum { MOST = 12 };
+    const char *path = getenv("FACS_TEST_PLUGIN");
+    const int threads = path && *path ? facs_threads_default() : 1;
+    const int parts = threads < MOST ? threads : MOST;
+    child children[MOST];
+
+    for (int i = 1; i < parts; i++) children[i] = child_create(i, parts);
+    check_part(0, parts);
+    for (int i = 1; i < parts; i++) child_join(children[i]);
     return check_report("kernels_conv");
 }
