@@ -1,4 +1,5 @@
 #include "kernel/cuda/conv.cuh"
+#include "kernel/cuda/conv_3x3.h"
 #include "kernel/cuda/conv_pointwise.cuh"
 #include "kernel/cuda/conv_stem.cuh"
 
@@ -278,6 +279,8 @@ void facs_cuda_rows<T>::conv_fwd(const facs_context *ctx, const facs_conv *g,
                                  const facs_real *bias, facs_clamp clamp,
                                  const facs_moments *moments)
 {
+    if (facs_cuda_conv3x3_suits<T>(g))
+        return facs_cuda_conv3x3_fwd(ctx, g, y, x, norm, packed, bias, clamp, moments);
     const int64_t rows = facs_tensor_pixels(y);
     float *partials = moments ? (float *)ctx->scratch : NULL;
     const forward_end<T> end = forward_end_of<T>(y, bias, clamp, partials);
@@ -319,6 +322,8 @@ void facs_cuda_rows<T>::conv_bwd_x(const facs_context *ctx, const facs_conv *g,
                                  sums ? (float *)ctx->scratch : NULL};
     if (rows < 1) return;
     if (correction) facs_cuda_rows<T>::correct(ctx, dy, correction);
+    if (facs_cuda_conv3x3_suits<T>(g))
+        return facs_cuda_conv3x3_bwd_x(ctx, g, dx, x, norm, dy, packed, accumulate);
     const unsigned blocks =
         run_product(g, facs_conv_reading<T>(g, dy, NULL, 1), packed, rows, end);
     if (sums) facs_cuda_add_norm_sums(end.partials, blocks, g->ci, norm);

@@ -1,4 +1,5 @@
 #include "kernel/cuda/conv.cuh"
+#include "kernel/cuda/conv_3x3.h"
 
 /* Weights [kh][kw][ci][co] to the factors of a product: see conv.cuh. */
 
@@ -51,6 +52,7 @@ static int64_t packed_numbers(const facs_conv *g, int inner, int columns, int ba
 
 template <class T> int64_t facs_cuda_rows<T>::conv_packed(const facs_conv *g)
 {
+    if (facs_cuda_conv3x3_suits<T>(g)) return facs_cuda_conv3x3_packed(g);
     return packed_numbers<T>(g, g->ci, g->co, 0);
 }
 
@@ -58,17 +60,20 @@ template <class T>
 void facs_cuda_rows<T>::conv_pack(facs_real *packed, const facs_conv *g, const facs_real *w,
                                   const facs_real *scale)
 {
+    if (facs_cuda_conv3x3_suits<T>(g)) return facs_cuda_conv3x3_pack(packed, g, w, scale, 0);
     run_pack<T>(packed, g, w, scale, 0);
 }
 
 template <class T> int64_t facs_cuda_rows<T>::conv_packed_bwd(const facs_conv *g)
 {
+    if (facs_cuda_conv3x3_suits<T>(g)) return facs_cuda_conv3x3_packed(g);
     return packed_numbers<T>(g, g->co, g->ci, 1);
 }
 
 template <class T>
 void facs_cuda_rows<T>::conv_pack_bwd(facs_real *packed, const facs_conv *g, const facs_real *w)
 {
+    if (facs_cuda_conv3x3_suits<T>(g)) return facs_cuda_conv3x3_pack(packed, g, w, NULL, 1);
     run_pack<T>(packed, g, w, NULL, 1);
 }
 

@@ -1,4 +1,5 @@
 #include "kernel/cuda/conv.cuh"
+#include "kernel/cuda/conv_3x3.h"
 #include "kernel/cuda/conv_stem.cuh"
 #include "kernel/cuda/conv_weights.h"
 
@@ -227,7 +228,8 @@ size_t facs_cuda_rows<T>::conv_bwd_scratch(const facs_conv *g, int64_t n, int)
         shape_of<T>(g, n * g->oh * g->ow).down * shape_of<T>(g, n * g->oh * g->ow).across;
     const int64_t ranges =
         facs_conv_paired(g->ci, 0) ? STEM_BLOCKS : (BLOCKS + tiles - 1) / tiles;
-    size_t most = (size_t)(ranges * size) * sizeof(float);
+    size_t most = facs_cuda_conv3x3_suits<T>(g) ? facs_cuda_conv3x3_scratch(g)
+                                                : (size_t)(ranges * size) * sizeof(float);
     const size_t sums = facs_cuda_rows<T>::conv_fwd_scratch(g, n, 1) * (size_t)g->ci /
                         (size_t)g->co; /* partial sums of bwd_x are of the input channels */
     const size_t corrections = facs_cuda_rows<T>::reduce_scratch(g->co, n * g->oh * g->ow, 1);
@@ -252,6 +254,8 @@ void facs_cuda_rows<T>::conv_bwd_w(const facs_context *ctx, const facs_conv *g, 
                                    const facs_tensor *x, const facs_norm *norm,
                                    const facs_tensor *dy, const facs_correction *correction)
 {
+    if (facs_cuda_conv3x3_suits<T>(g))
+        return facs_cuda_conv3x3_bwd_w(ctx, g, dw, x, norm, dy, correction);
     const int64_t pixels = facs_tensor_pixels(dy),
                   size = (int64_t)g->kh * g->kw * g->ci * g->co;
     const shape s = shape_of<T>(g, pixels);
