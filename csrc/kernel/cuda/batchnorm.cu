@@ -55,12 +55,11 @@ static int64_t sum_all(const char *name, const F &f, float *partials, int64_t pi
 {
     const pixel_layout l = pixel_layout_of(pixels, channels, wide ? 8 : 1, 4, REDUCE_BLOCKS);
     if (wide)
-        sum_pixels<8, F>
-            <<<l.grid, l.block, 0, cudaStreamPerThread>>>(f, partials, pixels, channels);
+        FACS_LAUNCH_AS(name, (sum_pixels<8, F>), l.grid, l.block, 0, f, partials, pixels,
+                       channels);
     else
-        sum_pixels<1, F>
-            <<<l.grid, l.block, 0, cudaStreamPerThread>>>(f, partials, pixels, channels);
-    facs_cuda_launched(name);
+        FACS_LAUNCH_AS(name, (sum_pixels<1, F>), l.grid, l.block, 0, f, partials, pixels,
+                       channels);
     return l.grid.x;
 }
 
@@ -155,12 +154,11 @@ void facs_cuda_rows<T>::batchnorm_stats(const facs_context *ctx, float *mean, fl
     facs_cuda_finish_moments(partials, blocks, x->c, pixels, &moments);
     /* With the width of the sums, so that both round the centre alike. */
     if (wide)
-        add_centres<8, T><<<facs_cuda_blocks(x->c, 32 * 8), 32, 0, cudaStreamPerThread>>>(
-            mean, f.x, pixels, x->c);
+        FACS_LAUNCH((add_centres<8, T>), facs_cuda_blocks(x->c, 32 * 8), 32, 0, mean, f.x,
+                    pixels, x->c);
     else
-        add_centres<1, T><<<facs_cuda_blocks(x->c, 32), 32, 0, cudaStreamPerThread>>>(
-            mean, f.x, pixels, x->c);
-    facs_cuda_launched("batchnorm_stats");
+        FACS_LAUNCH((add_centres<1, T>), facs_cuda_blocks(x->c, 32), 32, 0, mean, f.x, pixels,
+                    x->c);
 }
 FACS_CUDA_ROW(batchnorm_stats)
 
@@ -176,7 +174,7 @@ struct batchnorm {
 
     __device__ void fold(int c, const float *bias) const
     {
-        const double factor = gamma[c] / sqrt((double)variance[c] + epsilon);
+        const double factor = gamma[c] * rsqrt((double)variance[c] + epsilon);
         scale[c] = (float)factor;
         shift[c] = (float)(beta[c] - mean[c] * factor + (bias ? bias[c] * factor : 0));
     }
@@ -225,12 +223,12 @@ FACS_CUDA_ROW(batchnorm_begin)
 
 __global__ static void finish_gradient(float *dgamma, float *dbeta, float *slope, float *offset,
                                        int channels, facs_norm norm, const float *variance,
-                                       float epsilon, double count)
+                                       float epsilon, double share)
 {
     const int c = (int)(blockIdx.x * blockDim.x + threadIdx.x);
     if (c >= channels) return;
-    const double inverse = 1 / sqrt((double)variance[c] + epsilon);
-    const double per_pixel = norm.scale[c] / count;
+    const double inverse = rsqrt((double)variance[c] + epsilon);
+    const double per_pixel = norm.scale[c] * share;
     const double factor = -per_pixel * norm.weighted[c] * inverse * inverse;
     if (dgamma) {
         dgamma[c] = (float)(norm.weighted[c] * inverse);
@@ -247,7 +245,7 @@ void facs_cuda_rows<T>::norm_bwd_finish(float *dgamma, float *dbeta, float *slop
                                         const float *variance, float epsilon, int64_t count)
 {
     FACS_LAUNCH(finish_gradient, facs_cuda_blocks(c, VECTOR_THREADS), VECTOR_THREADS, 0, dgamma,
-                dbeta, slope, offset, c, *norm, variance, epsilon, (double)count);
+                dbeta, slope, offset, c, *norm, variance, epsilon, 1 / (double)count);
 }
 FACS_CUDA_ROW(norm_bwd_finish)
 

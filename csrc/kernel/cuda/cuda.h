@@ -28,11 +28,13 @@ template <class T> struct facs_cuda_rows {
     template decltype(facs_cuda_rows<bfloat16>::name) facs_cuda_rows<bfloat16>::name;
 
 /* kernel<<<...>>> with what every launch here has in common; shared: bytes of dynamic shared
- * memory. A launch that fails is remembered for facs_device->wait. */
+ * memory. A launch that fails is remembered for facs_device->wait, by its name. */
 #define FACS_LAUNCH(kernel, grid, block, shared, ...)                                          \
+    FACS_LAUNCH_AS(#kernel, kernel, grid, block, shared, __VA_ARGS__)
+#define FACS_LAUNCH_AS(name, kernel, grid, block, shared, ...)                                 \
     do {                                                                                       \
         kernel<<<(grid), (block), (shared), facs_cuda_stream()>>>(__VA_ARGS__);                \
-        facs_cuda_launched(#kernel);                                                           \
+        facs_cuda_launched(name);                                                              \
     } while (0)
 
 /* Where the calling thread launches: its own stream, or a branch of it while independent

@@ -146,10 +146,9 @@ static void for_each_pixel(const char *name, const F &f, int64_t pixels, int cha
     const pixel_layout l = pixel_layout_of(pixels, channels, wide ? 8 : 1, 1, MAP_BLOCKS);
     if (pixels == 0) return;
     if (wide)
-        map_pixels<8, F><<<l.grid, l.block, 0, cudaStreamPerThread>>>(f, pixels, channels);
+        FACS_LAUNCH_AS(name, (map_pixels<8, F>), l.grid, l.block, 0, f, pixels, channels);
     else
-        map_pixels<1, F><<<l.grid, l.block, 0, cudaStreamPerThread>>>(f, pixels, channels);
-    facs_cuda_launched(name);
+        FACS_LAUNCH_AS(name, (map_pixels<1, F>), l.grid, l.block, 0, f, pixels, channels);
 }
 
 /* For an F that keeps nothing. */
@@ -185,8 +184,7 @@ static void for_each_number(const char *name, const F &f, int64_t count, int wid
 {
     const unsigned blocks = map_blocks(ceil_divide(count, wide ? 4 : 1));
     if (count == 0) return;
-    map_numbers<F><<<blocks, PIXEL_THREADS, 0, cudaStreamPerThread>>>(f, count, wide);
-    facs_cuda_launched(name);
+    FACS_LAUNCH_AS(name, map_numbers<F>, blocks, PIXEL_THREADS, 0, f, count, wide);
 }
 
 /* Four floats or one. */

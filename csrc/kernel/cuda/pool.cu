@@ -263,12 +263,11 @@ void facs_cuda_rows<T>::globalpool_fwd(const facs_context *, const facs_tensor *
 
     if (x->n == 0) return;
     if (wide)
-        average_images<8, T>
-            <<<grid, l.block, 0, cudaStreamPerThread>>>(rows_of<float>(y), rows, pixels, x->c);
+        FACS_LAUNCH((average_images<8, T>), grid, l.block, 0, rows_of<float>(y), rows, pixels,
+                    x->c);
     else
-        average_images<1, T>
-            <<<grid, l.block, 0, cudaStreamPerThread>>>(rows_of<float>(y), rows, pixels, x->c);
-    facs_cuda_launched("globalpool_fwd");
+        FACS_LAUNCH((average_images<1, T>), grid, l.block, 0, rows_of<float>(y), rows, pixels,
+                    x->c);
 }
 FACS_CUDA_ROW(globalpool_fwd)
 

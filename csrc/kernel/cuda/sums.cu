@@ -1,109 +1,179 @@
-#include "kernel/cuda/cuda.h"
+#include "kernel/cuda/pixels.h"
 
-/* Partial sums of blocks become results. A block here owns 32 channels; its rows of threads
- * take blocks in turn and are added in their order. */
+/* Partial sums of blocks become results. These launches are short and many, so that what they
+ * take is the latency of memory: a thread asks for all that it adds at once, V neighbouring
+ * numbers of every ROWS-th block, in double. Warps and then the block add their rows up, always
+ * in the same order. */
 
-enum { LANES = 32, ROWS = 32 };
+enum { SUM_THREADS = 256, SUM_WARPS = SUM_THREADS / 32 };
 
-/* Adds the rows' sums of a channel, for the threads of row 0; all threads must call. */
-__device__ static double over_rows(double sum)
+/* Adds V numbers of blocks `block`, block + step, ... to sums; AT_ONCE of them are asked for
+ * before the first is added. Behind the last the first is read again, since a load under a
+ * condition would wait for those before it. */
+template <int V, int AT_ONCE, class Sum>
+__device__ static void add_blocks(Sum sums[V], const float *numbers, int64_t pitch, int block,
+                                  int blocks, int step)
 {
-    __shared__ double rows[ROWS][LANES];
-    rows[threadIdx.y][threadIdx.x] = sum;
+    for (; block < blocks; block += AT_ONCE * step) {
+        float v[AT_ONCE][V];
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; k++) {
+            const int wanted = block + k * step;
+            get_numbers<V>(v[k], numbers + (wanted < blocks ? wanted : block) * pitch);
+        }
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; k++)
+#pragma unroll
+            for (int i = 0; i < V; i++)
+                if (block + k * step < blocks) sums[i] += v[k][i];
+    }
+}
+
+/* Which of COLUMNS columns of numbers a thread starts with, and which row it is in. */
+template <int V, int COLUMNS> struct deal {
+    enum { LANES = COLUMNS / V, ROWS = SUM_THREADS / LANES };
+    static_assert(LANES <= 32, "a warp holds whole rows");
+
+    __device__ static int column() { return (int)threadIdx.x % LANES * V; }
+    __device__ static int row() { return (int)threadIdx.x / LANES; }
+};
+
+/* The sum of column threadIdx.x over the threads' sums, where there is one; all must call. */
+template <int V, int COLUMNS> __device__ static double over_rows(double sums[V])
+{
+    typedef deal<V, COLUMNS> d;
+    __shared__ double warps[SUM_WARPS][COLUMNS];
+    double sum = 0;
+
+#pragma unroll
+    for (int apart = d::LANES; apart < 32; apart *= 2)
+#pragma unroll
+        for (int i = 0; i < V; i++) sums[i] += __shfl_xor_sync(~0u, sums[i], apart);
+    if (threadIdx.x % 32 < d::LANES)
+#pragma unroll
+        for (int i = 0; i < V; i++) warps[threadIdx.x / 32][d::column() + i] = sums[i];
     __syncthreads();
-    sum = 0;
-    for (int i = 0; i < ROWS; i++) sum += rows[i][threadIdx.x];
-    __syncthreads();
+    if (threadIdx.x < COLUMNS)
+#pragma unroll
+        for (int i = 0; i < SUM_WARPS; i++) sum += warps[i][threadIdx.x];
     return sum;
 }
 
-/* A channel's two sums over partials [blocks][2][channels]. */
-struct two_sums {
-    double first, second;
-};
+/* --- a channel's two sums over partials [blocks][2][channels] */
 
-__device__ static two_sums sums_of(const float *partials, int64_t blocks, int channels, int c)
+enum { PAIRS = 8 }; /* channels of a block */
+
+/* F has run(channel, first sum, second sum). */
+template <int V, class F>
+__global__ static void __launch_bounds__(SUM_THREADS, 4)
+    sum_pairs(F f, const float *partials, int blocks, int channels)
 {
-    two_sums s = {0, 0};
+    typedef deal<V, 2 * PAIRS> d;
+    const int part = d::column() / PAIRS, c = (int)blockIdx.x * PAIRS + d::column() % PAIRS;
+    const int own = (int)blockIdx.x * PAIRS + (int)threadIdx.x;
+    double sums[V] = {};
+
     if (c < channels)
-#pragma unroll 8
-        for (int64_t b = threadIdx.y; b < blocks; b += ROWS) {
-            s.first += partials[2 * b * channels + c];
-            s.second += partials[(2 * b + 1) * channels + c];
-        }
-    s.first = over_rows(s.first);
-    s.second = over_rows(s.second);
-    return s;
+        add_blocks<V, V == 4 ? 8 : 16>(sums, partials + (int64_t)part * channels + c,
+                                       2 * (int64_t)channels, d::row(), blocks, d::ROWS);
+    const double first = over_rows<V, 2 * PAIRS>(sums);
+    if (threadIdx.x >= 32) return;
+    const double second = __shfl_down_sync(~0u, first, PAIRS);
+    if (threadIdx.x < PAIRS && own < channels) f.run(own, first, second);
 }
 
-__global__ static void add_norm_sums(float *sum, float *weighted, const float *partials,
-                                     int64_t blocks, int channels)
+template <class F>
+static void sum_all_pairs(const F &f, const float *partials, int blocks, int channels)
 {
-    const int c = blockIdx.x * LANES + threadIdx.x;
-    const two_sums s = sums_of(partials, blocks, channels, c);
-    if (threadIdx.y || c >= channels) return;
-    sum[c] += (float)s.first;
-    weighted[c] += (float)s.second;
+    const unsigned grid = facs_cuda_blocks(channels, PAIRS);
+    if (channels % 4 == 0 && (uintptr_t)partials % 16 == 0)
+        FACS_LAUNCH((sum_pairs<4, F>), grid, SUM_THREADS, 0, f, partials, blocks, channels);
+    else
+        FACS_LAUNCH((sum_pairs<1, F>), grid, SUM_THREADS, 0, f, partials, blocks, channels);
 }
+
+struct norm_sums {
+    float *sum, *weighted;
+
+    __device__ void run(int c, double first, double second) const
+    {
+        sum[c] += (float)first;
+        weighted[c] += (float)second;
+    }
+};
 
 void facs_cuda_add_norm_sums(const float *partials, int64_t blocks, int channels,
                              const facs_norm *norm)
 {
-    FACS_LAUNCH(add_norm_sums, facs_cuda_blocks(channels, LANES), dim3(LANES, ROWS), 0,
-                norm->sum, norm->weighted, partials, blocks, channels);
+    sum_all_pairs(norm_sums{norm->sum, norm->weighted}, partials, (int)blocks, channels);
 }
 
-__global__ static void finish_moments(float *mean, float *variance, const float *partials,
-                                      int64_t blocks, int channels, double pixels)
-{
-    const int c = blockIdx.x * LANES + threadIdx.x;
-    const two_sums s = sums_of(partials, blocks, channels, c);
-    if (threadIdx.y || c >= channels) return;
-    const double centre = s.first / pixels, spread = s.second / pixels - centre * centre;
-    mean[c] = (float)centre;
-    variance[c] = spread > 0 ? (float)spread : spread != spread ? (float)spread : 0;
-}
+struct moments {
+    float *mean, *variance;
+    double share; /* of a pixel */
+
+    __device__ void run(int c, double first, double second) const
+    {
+        const double centre = first * share, spread = second * share - centre * centre;
+        mean[c] = (float)centre;
+        variance[c] = spread > 0 ? (float)spread : spread != spread ? (float)spread : 0;
+    }
+};
 
 void facs_cuda_finish_moments(const float *partials, int64_t blocks, int channels,
-                              int64_t pixels, const facs_moments *moments)
+                              int64_t pixels, const facs_moments *to)
 {
-    FACS_LAUNCH(finish_moments, facs_cuda_blocks(channels, LANES), dim3(LANES, ROWS), 0,
-                moments->mean, moments->variance, partials, blocks, channels, (double)pixels);
+    sum_all_pairs(moments{to->mean, to->variance, 1 / (double)pixels}, partials, (int)blocks,
+                  channels);
 }
 
-__global__ static void sum_blocks(float *out, const float *partials, int64_t blocks,
-                                  int64_t count)
+/* --- sums over partials [blocks][count] */
+
+template <int V, int COLUMNS, int AT_ONCE>
+__global__ static void __launch_bounds__(SUM_THREADS, 4)
+    sum_blocks(float *out, const float *partials, int blocks, int64_t count)
 {
-    const int64_t i = (int64_t)blockIdx.x * LANES + threadIdx.x;
-    double sum = 0;
-    if (i < count)
-#pragma unroll 8
-        for (int64_t b = threadIdx.y; b < blocks; b += ROWS) sum += partials[b * count + i];
-    sum = over_rows(sum);
-    if (!threadIdx.y && i < count) out[i] = (float)sum;
+    typedef deal<V, COLUMNS> d;
+    const int64_t i = (int64_t)blockIdx.x * COLUMNS + d::column();
+    const int64_t own = (int64_t)blockIdx.x * COLUMNS + threadIdx.x;
+    double sums[V] = {};
+
+    if (i < count) add_blocks<V, AT_ONCE>(sums, partials + i, count, d::row(), blocks, d::ROWS);
+    const double sum = over_rows<V, COLUMNS>(sums);
+    if (threadIdx.x < COLUMNS && own < count) out[own] = (float)sum;
 }
 
 /* The same where there are more sums than a GPU has threads. */
-__global__ static void sum_many(float *out, const float *partials, int64_t blocks,
-                                int64_t count)
+template <int V>
+__global__ static void __launch_bounds__(SUM_THREADS, 4)
+    sum_many(float *out, const float *partials, int blocks, int64_t count)
 {
-    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    const int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
+    float sums[V] = {};
     if (i >= count) return;
-    float sum = 0;
-#pragma unroll 8
-    for (int64_t b = 0; b < blocks; b++) sum += partials[b * count + i];
-    out[i] = sum;
+    add_blocks<V, 8>(sums, partials + i, count, 0, blocks, 1);
+    put_numbers<V>(out + i, sums);
 }
 
-static const int64_t MANY = 1 << 16;
+template <int V>
+static void sum_by(float *out, const float *partials, int blocks, int64_t count)
+{
+    static const int64_t SOME = 1 << 13, MANY = 1 << 18;
+    if (count >= MANY)
+        FACS_LAUNCH(sum_many<V>, facs_cuda_blocks(count, V * SUM_THREADS), SUM_THREADS, 0, out,
+                    partials, blocks, count);
+    else if (count >= SOME)
+        FACS_LAUNCH((sum_blocks<V, 16 * V, 4>), facs_cuda_blocks(count, 16 * V), SUM_THREADS, 0,
+                    out, partials, blocks, count);
+    else
+        FACS_LAUNCH((sum_blocks < V, 16, V == 4 ? 8 : 16 >), facs_cuda_blocks(count, 16),
+                    SUM_THREADS, 0, out, partials, blocks, count);
+}
 
 void facs_cuda_sum_blocks(float *out, const float *partials, int64_t blocks, int64_t count)
 {
-    if (count >= MANY) {
-        FACS_LAUNCH(sum_many, facs_cuda_blocks(count, 256), 256, 0, out, partials, blocks,
-                    count);
-        return;
-    }
-    FACS_LAUNCH(sum_blocks, facs_cuda_blocks(count, LANES), dim3(LANES, ROWS), 0, out, partials,
-                blocks, count);
+    if (count % 4 == 0 && ((uintptr_t)out | (uintptr_t)partials) % 16 == 0)
+        sum_by<4>(out, partials, (int)blocks, count);
+    else
+        sum_by<1>(out, partials, (int)blocks, count);
 }
