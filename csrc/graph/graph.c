@@ -58,6 +58,18 @@ int facs_parameter_is_trained(const facs_parameter *parameter)
     return parameter->kind != FACS_PARAMETER_MEAN && parameter->kind != FACS_PARAMETER_VARIANCE;
 }
 
+void facs_graph_part_parameters(facs_graph *graph)
+{
+    int64_t offset = 0;
+    for (int trained = 1; trained >= 0; trained--)
+        for (int i = 0; i < graph->parameter_count; i++) {
+            facs_parameter *p = &graph->parameters[i];
+            if (facs_parameter_is_trained(p) != trained) continue;
+            p->offset = offset;
+            offset += p->count;
+        }
+}
+
 facs_status facs_graph_borrow(facs_graph *copy, const facs_graph *graph)
 {
     *copy = *graph;

@@ -40,6 +40,10 @@ facs_status facs_graph_boundary(const facs_graph *graph, int block, int *node) F
 
 int facs_parameter_is_trained(const facs_parameter *parameter); /* not running statistics */
 
+/* Moves the running statistics behind all that is trained, where one copy takes them all; to be
+ * called when the graph is complete and before its slab is filled. */
+void facs_graph_part_parameters(facs_graph *graph);
+
 /* Copies the node array; parameters and blocks are shared with the source (borrowed), so
  * free the copy with facs_free(copy.nodes). */
 facs_status facs_graph_borrow(facs_graph *copy, const facs_graph *graph) FACS_MUST_USE;

@@ -80,6 +80,7 @@ static facs_status build(facs_network *net, const facs_backbone *backbone, uint6
                       ? backbone->classifier(&b, map, net->features, o)
                       : build_head(&b, net->features, o);
     FACS_TRY(b.status);
+    facs_graph_part_parameters(&net->graph);
     FACS_TRY(facs_allocate_slab(&net->parameters,
                                 (size_t)net->graph.parameter_numbers * sizeof(facs_real),
                                 "parameters"));

@@ -116,18 +116,14 @@ static void step_stretch(facs_optimiser *opt, const facs_context *context, const
                                 opt->first_moment + at, opt->second_moment + at, run->count, u);
 }
 
-/* Takes the next parameters into a stretch, where they are moved as it is. Without a gradient
- * and moments nothing moves, so running statistics fit wherever nothing decays. */
-static int extend(stretch *run, const stretch *next, const facs_parameter *p)
+/* Takes the next parameters into a stretch, where they are moved as it is. */
+static int extend(stretch *run, const stretch *next)
 {
-    const int still = !facs_parameter_is_trained(p) && run->weight_decay == 0;
-    const int alike = facs_parameter_is_trained(p) && run->rate == next->rate &&
-                      run->weight_decay == next->weight_decay;
-    if (run->count && run->offset + run->count == next->offset && (still || alike)) {
-        run->count += next->count;
-        return 1;
-    }
-    return 0;
+    if (!run->count || run->offset + run->count != next->offset || run->rate != next->rate ||
+        run->weight_decay != next->weight_decay)
+        return 0;
+    run->count += next->count;
+    return 1;
 }
 
 /* Running statistics have no gradient: their part of the slab stays 0. */
@@ -162,13 +158,13 @@ void facs_optimiser_step(facs_optimiser *opt, const facs_context *context,
     stretch run = {.offset = opt->start};
     for (int i = 0; i < opt->graph->parameter_count; i++) {
         const facs_parameter *p = &opt->graph->parameters[i];
-        if (p->node < opt->first_node) continue;
+        if (p->node < opt->first_node || !facs_parameter_is_trained(p)) continue;
         const stretch own = {.offset = p->offset,
                              .count = p->count,
                              .rate =
                                  (facs_real)(rate * (block_rates ? block_rates[p->block] : 1)),
                              .weight_decay = is_decayed(p) ? (facs_real)o->weight_decay : 0};
-        if (!extend(&run, &own, p)) {
+        if (!extend(&run, &own)) {
             step_stretch(opt, context, &run, parameters, gradients, &u);
             run = own;
         }

@@ -56,20 +56,28 @@ static int is_moved(const facs_trainer *t, const facs_parameter *p)
     return p->block >= t->stage.first_block && !facs_parameter_is_trained(p);
 }
 
-/* Copies the running statistics to the side, or back. A forward pass moves them before it is
- * known whether its step can be taken. */
+/* Copies the running statistics to the side, or back, those that lie side by side at once. A
+ * forward pass moves them before it is known whether its step can be taken. */
 static void copy_statistics(const facs_trainer *t, int restore)
 {
-    const facs_network *net = facs_session_network(t->session);
+    const facs_graph *graph = &facs_session_network(t->session)->graph;
     facs_real *kept = t->statistics;
 
-    for (int i = 0; i < net->graph.parameter_count; i++) {
-        const facs_parameter *p = &net->graph.parameters[i];
+    for (int i = 0; i < graph->parameter_count; i++) {
+        const facs_parameter *p = &graph->parameters[i];
         facs_real *own = t->parameters + p->offset;
+        int64_t count = p->count;
         if (!is_moved(t, p)) continue;
+        for (int j = i + 1; j < graph->parameter_count; j++) {
+            const facs_parameter *next = &graph->parameters[j];
+            if (!is_moved(t, next)) continue;
+            if (next->offset != p->offset + count) break;
+            count += next->count;
+            i = j;
+        }
         t->device->copy(restore ? own : kept, restore ? kept : own,
-                        (size_t)p->count * sizeof *own);
-        kept += p->count;
+                        (size_t)count * sizeof *own);
+        kept += count;
     }
 }
 

@@ -200,7 +200,8 @@ static void test_maximum_in_parts(const facs_kernels *kernels)
     facs_network *network;
     CHECK_OK(facs_network_create(&network, "densenet121", &o, 5));
     const size_t bytes = (size_t)network->graph.parameter_numbers * sizeof(facs_real);
-    const int64_t some = network->graph.parameters[3].offset; /* conv0, norm0's gamma, beta */
+    const int64_t some = network->graph.parameters[2].offset +
+                         network->graph.parameters[2].count; /* conv0, norm0's gamma, beta */
     facs_real *gradients[2] = {calloc(1, bytes), calloc(1, bytes)};
     int64_t count;
 

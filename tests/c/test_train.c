@@ -37,6 +37,34 @@ static facs_stage make_stage(int first_block)
     };
 }
 
+/* Where the classifier's last bias lies in the slab. */
+static int64_t last_trained(const facs_network *network)
+{
+    const facs_parameter *p = &network->graph.parameters[network->graph.parameter_count - 1];
+    return p->offset + p->count - 1;
+}
+
+/* One copy takes all running statistics, since they lie behind all that is trained. */
+static void test_statistics_lie_together(void)
+{
+    facs_session *session = make_session(1);
+    const facs_network *network = facs_session_network(session);
+    const int64_t last = last_trained(network);
+    int64_t trained = 0, kept = 0;
+
+    for (int i = 0; i < network->graph.parameter_count; i++) {
+        const facs_parameter *p = &network->graph.parameters[i];
+        const int is_trained = facs_parameter_is_trained(p);
+        CHECK(p->offset == (is_trained ? trained : last + 1 + kept));
+        if (is_trained)
+            trained += p->count;
+        else
+            kept += p->count;
+    }
+    CHECK(kept > 0 && trained + kept == network->graph.parameter_numbers);
+    facs_session_free(session);
+}
+
 static uint8_t pixels[BATCH * SIDE * SIDE * 3];
 static facs_real target[BATCH * LABELS], mask[BATCH * LABELS];
 
@@ -120,7 +148,7 @@ static void test_features_equal_images(void)
         stage.from_boundary = cached;
         CHECK_OK(facs_trainer_create(&trainer, session, &stage, BATCH, 1));
         CHECK_OK(facs_trainer_step(trainer, &batch, 0, &report[cached]));
-        memcpy(classifier[cached], network->parameters + network->graph.parameter_numbers - 3,
+        memcpy(classifier[cached], network->parameters + last_trained(network) - 2,
                sizeof classifier[cached]);
         facs_trainer_free(trainer);
         facs_session_free(session);
@@ -162,7 +190,7 @@ static void test_average(void)
 {
     facs_session *session = make_session(1);
     const facs_network *network = facs_session_network(session);
-    const int64_t last = network->graph.parameter_numbers - 1;
+    const int64_t last = last_trained(network);
     const facs_training_batch batch = make_batch();
     facs_stage stage = make_stage(network->graph.block_count - 1);
     facs_trainer *trainer;
@@ -206,6 +234,7 @@ static void test_schedules(void)
 
 int main(void)
 {
+    test_statistics_lie_together();
     test_threads_give_equal_bytes();
     test_only_unfrozen_blocks_move();
     test_features_equal_images();
