@@ -6,6 +6,7 @@ holds one folder for each list of architectures. Environment:
 FACS_CUDA       auto (default): where there is nvcc, with a warning where it fails; 0: never; 1: or fail
 FACS_CUDA_ARCH  all: sm_80 to sm_120 and PTX; native: that of the GPUs here, else sm_80; or a list
                 such as 80,90a
+FACS_CUDA_PDL   1: kernels are made ready while those before them run (0: the default)
 NVCC            the compiler, else the one in PATH, in $CUDA_HOME or in /usr/local/cuda
 """
 
@@ -105,6 +106,8 @@ def build(target: Path, objects: Path, choice: str) -> tuple[str, ...]:
     folder.mkdir(parents=True, exist_ok=True)
     processors = len(os.sched_getaffinity(0))
     command = [nvcc, *FLAGS, *generate(names)]
+    if os.environ.get("FACS_CUDA_PDL") == "1":
+        command += ["-DFACS_CUDA_PDL=1"]
     if os.environ.get("FACS_WERROR") == "1":
         command += ["-Werror", "all-warnings"]
     same = remember(folder / "flags", command)

@@ -20,6 +20,7 @@ template <int V, class F>
 __global__ static void __launch_bounds__(PIXEL_THREADS, REDUCE_BLOCKS / MULTIPROCESSORS)
     sum_pixels(F f, float *partials, int64_t pixels, int channels)
 {
+    facs_cuda_begin();
     __shared__ float rows[V][PIXEL_THREADS];
     const int lanes = blockDim.x, thread = threadIdx.y * lanes + threadIdx.x;
     const int first = (int)blockIdx.y * lanes * V, c = first + (int)threadIdx.x * V;
@@ -55,11 +56,11 @@ static int64_t sum_all(const char *name, const F &f, float *partials, int64_t pi
 {
     const pixel_layout l = pixel_layout_of(pixels, channels, wide ? 8 : 1, 4, REDUCE_BLOCKS);
     if (wide)
-        FACS_LAUNCH_AS(name, (sum_pixels<8, F>), l.grid, l.block, 0, f, partials, pixels,
-                       channels);
+        FACS_LAUNCH_BEGINNING(name, (sum_pixels<8, F>), l.grid, l.block, 0, f, partials, pixels,
+                              channels);
     else
-        FACS_LAUNCH_AS(name, (sum_pixels<1, F>), l.grid, l.block, 0, f, partials, pixels,
-                       channels);
+        FACS_LAUNCH_BEGINNING(name, (sum_pixels<1, F>), l.grid, l.block, 0, f, partials, pixels,
+                              channels);
     return l.grid.x;
 }
 
@@ -133,6 +134,7 @@ template <class T> struct centred_sums {
 template <int V, class T>
 __global__ static void add_centres(float *mean, pixel_rows<T> x, int64_t pixels, int channels)
 {
+    facs_cuda_begin();
     const int c = (int)(blockIdx.x * blockDim.x + threadIdx.x) * V;
     float centre[V];
     if (c >= channels) return;
@@ -154,11 +156,11 @@ void facs_cuda_rows<T>::batchnorm_stats(const facs_context *ctx, float *mean, fl
     facs_cuda_finish_moments(partials, blocks, x->c, pixels, &moments);
     /* With the width of the sums, so that both round the centre alike. */
     if (wide)
-        FACS_LAUNCH((add_centres<8, T>), facs_cuda_blocks(x->c, 32 * 8), 32, 0, mean, f.x,
-                    pixels, x->c);
+        FACS_LAUNCH_BEGINNING("add_centres", (add_centres<8, T>),
+                              facs_cuda_blocks(x->c, 32 * 8), 32, 0, mean, f.x, pixels, x->c);
     else
-        FACS_LAUNCH((add_centres<1, T>), facs_cuda_blocks(x->c, 32), 32, 0, mean, f.x, pixels,
-                    x->c);
+        FACS_LAUNCH_BEGINNING("add_centres", (add_centres<1, T>), facs_cuda_blocks(x->c, 32),
+                              32, 0, mean, f.x, pixels, x->c);
 }
 FACS_CUDA_ROW(batchnorm_stats)
 
@@ -199,6 +201,7 @@ FACS_CUDA_ROW(batchnorm_fold)
 __global__ static void begin(batchnorm b, float *sums, float *running_mean,
                              float *running_variance, float momentum, float unbiased)
 {
+    facs_cuda_begin();
     const int c = (int)(blockIdx.x * blockDim.x + threadIdx.x);
     if (c >= b.channels) return;
     running_mean[c] += momentum * (b.mean[c] - running_mean[c]);
@@ -216,8 +219,8 @@ void facs_cuda_rows<T>::batchnorm_begin(float *scale, float *shift, float *sums,
 {
     const batchnorm b = {scale, shift, c, gamma, beta, mean, variance, epsilon};
     const float unbiased = count > 1 ? (float)((double)count / (double)(count - 1)) : 1;
-    FACS_LAUNCH(begin, facs_cuda_blocks(c, VECTOR_THREADS), VECTOR_THREADS, 0, b, sums,
-                running_mean, running_variance, momentum, unbiased);
+    FACS_LAUNCH_BEGINNING("begin", begin, facs_cuda_blocks(c, VECTOR_THREADS), VECTOR_THREADS,
+                          0, b, sums, running_mean, running_variance, momentum, unbiased);
 }
 FACS_CUDA_ROW(batchnorm_begin)
 
@@ -225,6 +228,7 @@ __global__ static void finish_gradient(float *dgamma, float *dbeta, float *slope
                                        int channels, facs_norm norm, const float *variance,
                                        float epsilon, double share)
 {
+    facs_cuda_begin();
     const int c = (int)(blockIdx.x * blockDim.x + threadIdx.x);
     if (c >= channels) return;
     const double inverse = rsqrt((double)variance[c] + epsilon);
@@ -244,8 +248,9 @@ void facs_cuda_rows<T>::norm_bwd_finish(float *dgamma, float *dbeta, float *slop
                                         float *offset, int c, const facs_norm *norm,
                                         const float *variance, float epsilon, int64_t count)
 {
-    FACS_LAUNCH(finish_gradient, facs_cuda_blocks(c, VECTOR_THREADS), VECTOR_THREADS, 0, dgamma,
-                dbeta, slope, offset, c, *norm, variance, epsilon, 1 / (double)count);
+    FACS_LAUNCH_BEGINNING("finish_gradient", finish_gradient,
+                          facs_cuda_blocks(c, VECTOR_THREADS), VECTOR_THREADS, 0, dgamma, dbeta,
+                          slope, offset, c, *norm, variance, epsilon, 1 / (double)count);
 }
 FACS_CUDA_ROW(norm_bwd_finish)
 

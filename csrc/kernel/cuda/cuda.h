@@ -37,12 +37,60 @@ template <class T> struct facs_cuda_rows {
         facs_cuda_launched(name);                                                              \
     } while (0)
 
+/* Built with FACS_CUDA_PDL=1, the launches of kernels that say facs_cuda_begin() before they
+ * touch memory are made ready while the kernel before them still runs: programmatic dependent
+ * launch, from sm_90 on. */
+#ifndef FACS_CUDA_PDL
+#    define FACS_CUDA_PDL 0
+#endif
+
+/* Waits for the kernels before, and lets the one behind be made ready: as it waits for this
+ * one, and this one has waited, all that was launched before it is done when it begins. */
+__device__ static inline void facs_cuda_begin(void)
+{
+#if FACS_CUDA_PDL && defined __CUDA_ARCH__ && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+#if FACS_CUDA_PDL
+#    define FACS_LAUNCH_BEGINNING(name, kernel, grid, block, shared, ...)                      \
+        do {                                                                                   \
+            facs_cuda_launch_beginning(kernel, grid, block, shared, __VA_ARGS__);              \
+            facs_cuda_launched(name);                                                          \
+        } while (0)
+#else
+#    define FACS_LAUNCH_BEGINNING FACS_LAUNCH_AS
+#endif
+
+/* Whether the kernels were compiled for it, and the calling thread launches to its own stream:
+ * what begins a branch waits for another stream. */
+int facs_cuda_can_begin(void);
+
 /* Where the calling thread launches: its own stream, or a branch of it while independent
  * work is spread. */
 cudaStream_t facs_cuda_stream(void);
 
 /* Remembers the first error of the calling thread, if the last launch left one. */
 void facs_cuda_launched(const char *kernel);
+
+#if FACS_CUDA_PDL
+template <class... Parameters, class... Arguments>
+static inline void facs_cuda_launch_beginning(void (*kernel)(Parameters...), dim3 grid,
+                                              dim3 block, size_t shared,
+                                              Arguments &&...arguments)
+{
+    cudaLaunchAttribute attribute = {};
+    cudaLaunchConfig_t config = {};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared;
+    config.stream = facs_cuda_stream();
+    config.attrs = &attribute, config.numAttrs = facs_cuda_can_begin() ? 1 : 0;
+    (void)cudaLaunchKernelEx(&config, kernel, static_cast<Arguments &&>(arguments)...);
+}
+#endif
 
 /* Lets a kernel have more than 48 KiB of dynamic shared memory. */
 template <class K> static inline void facs_cuda_allow_shared(K *kernel, size_t bytes)

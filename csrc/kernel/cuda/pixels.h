@@ -132,6 +132,7 @@ __device__ static inline place place_of(int64_t p, int h, int w)
 
 template <int V, class F> __global__ static void map_pixels(F f, int64_t pixels, int channels)
 {
+    facs_cuda_begin();
     const int c = (int)(blockIdx.y * blockDim.x + threadIdx.x) * V;
     if (c >= channels) return;
     const auto kept = f.template at<V>(c);
@@ -146,9 +147,11 @@ static void for_each_pixel(const char *name, const F &f, int64_t pixels, int cha
     const pixel_layout l = pixel_layout_of(pixels, channels, wide ? 8 : 1, 1, MAP_BLOCKS);
     if (pixels == 0) return;
     if (wide)
-        FACS_LAUNCH_AS(name, (map_pixels<8, F>), l.grid, l.block, 0, f, pixels, channels);
+        FACS_LAUNCH_BEGINNING(name, (map_pixels<8, F>), l.grid, l.block, 0, f, pixels,
+                              channels);
     else
-        FACS_LAUNCH_AS(name, (map_pixels<1, F>), l.grid, l.block, 0, f, pixels, channels);
+        FACS_LAUNCH_BEGINNING(name, (map_pixels<1, F>), l.grid, l.block, 0, f, pixels,
+                              channels);
 }
 
 /* For an F that keeps nothing. */
@@ -160,6 +163,7 @@ struct keeps_nothing {
 
 template <class F> __global__ static void map_numbers(F f, int64_t count, int wide)
 {
+    facs_cuda_begin();
     const int64_t first = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     const int64_t step = (int64_t)gridDim.x * blockDim.x, quads = wide ? count / 4 : 0;
     for (int64_t i = first; i < quads; i += step) f.template run<4>(4 * i);
@@ -184,7 +188,7 @@ static void for_each_number(const char *name, const F &f, int64_t count, int wid
 {
     const unsigned blocks = map_blocks(ceil_divide(count, wide ? 4 : 1));
     if (count == 0) return;
-    FACS_LAUNCH_AS(name, map_numbers<F>, blocks, PIXEL_THREADS, 0, f, count, wide);
+    FACS_LAUNCH_BEGINNING(name, map_numbers<F>, blocks, PIXEL_THREADS, 0, f, count, wide);
 }
 
 /* Four floats or one. */

@@ -229,6 +229,7 @@ template <int V, class T>
 __global__ static void average_images(pixel_rows<float> y, pixel_rows<T> x, int pixels,
                                       int channels)
 {
+    facs_cuda_begin();
     __shared__ float rows[V][PIXEL_THREADS];
     const int lanes = blockDim.x, thread = threadIdx.y * lanes + threadIdx.x;
     const int first = (int)blockIdx.y * lanes * V, c = first + (int)threadIdx.x * V;
@@ -263,11 +264,11 @@ void facs_cuda_rows<T>::globalpool_fwd(const facs_context *, const facs_tensor *
 
     if (x->n == 0) return;
     if (wide)
-        FACS_LAUNCH((average_images<8, T>), grid, l.block, 0, rows_of<float>(y), rows, pixels,
-                    x->c);
+        FACS_LAUNCH_BEGINNING("average_images", (average_images<8, T>), grid, l.block, 0,
+                              rows_of<float>(y), rows, pixels, x->c);
     else
-        FACS_LAUNCH((average_images<1, T>), grid, l.block, 0, rows_of<float>(y), rows, pixels,
-                    x->c);
+        FACS_LAUNCH_BEGINNING("average_images", (average_images<1, T>), grid, l.block, 0,
+                              rows_of<float>(y), rows, pixels, x->c);
 }
 FACS_CUDA_ROW(globalpool_fwd)
 

@@ -33,6 +33,25 @@ static facs_status fail(cudaError_t error, const char *where)
     return report(FACS_E_DEVICE, "cuda: %s: %s", where, cudaGetErrorString(error));
 }
 
+/* Rows of one launch: they travel as its argument. */
+static const int64_t ROWS = 256;
+struct row_list {
+    int64_t row[ROWS];
+};
+
+template <class Word>
+__global__ static void gather_rows(Word *to, const Word *from, row_list rows, int64_t words)
+{
+    const Word *source = from + rows.row[blockIdx.y] * words;
+    Word *target = to + blockIdx.y * words;
+    for (int64_t i = blockIdx.x * blockDim.x + threadIdx.x; i < words;
+         i += (int64_t)gridDim.x * blockDim.x)
+        target[i] = source[i];
+}
+
+/* Whether kernels were compiled to wait for those before them. */
+static int waits;
+
 facs_status facs_cuda_describe(facs_plugin *plugin, facs_report *to)
 {
     int count = 0, device = 0, driver = 0;
@@ -55,6 +74,10 @@ facs_status facs_cuda_describe(facs_plugin *plugin, facs_report *to)
     if (properties.major < 8)
         return to(FACS_E_DEVICE, "cuda: %s is sm_%d%d, want at least sm_80", properties.name,
                   properties.major, properties.minor);
+    cudaFuncAttributes compiled;
+    error = cudaFuncGetAttributes(&compiled, gather_rows<uint4>);
+    if (error != cudaSuccess) return fail(error, "looking for a kernel");
+    waits = FACS_CUDA_PDL && properties.major >= 9 && compiled.ptxVersion >= 90;
     plugin->driver = driver;
     snprintf(plugin->description, sizeof plugin->description, "%s", properties.name);
     snprintf(plugin->capability, sizeof plugin->capability, "sm_%d%d", properties.major,
@@ -112,22 +135,6 @@ static void copy(void *to, const void *from, size_t bytes)
 {
     remember(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cudaStreamPerThread),
              "copy");
-}
-
-/* Rows of one launch: they travel as its argument. */
-static const int64_t ROWS = 256;
-struct row_list {
-    int64_t row[ROWS];
-};
-
-template <class Word>
-__global__ static void gather_rows(Word *to, const Word *from, row_list rows, int64_t words)
-{
-    const Word *source = from + rows.row[blockIdx.y] * words;
-    Word *target = to + blockIdx.y * words;
-    for (int64_t i = blockIdx.x * blockDim.x + threadIdx.x; i < words;
-         i += (int64_t)gridDim.x * blockDim.x)
-        target[i] = source[i];
 }
 
 template <class Word>
@@ -192,6 +199,11 @@ struct branches {
 };
 static thread_local branches side;
 static thread_local cudaStream_t current; /* NULL: the thread's own */
+
+int facs_cuda_can_begin(void)
+{
+    return waits && !current;
+}
 
 cudaStream_t facs_cuda_stream(void)
 {

@@ -68,6 +68,7 @@ template <int V, class F>
 __global__ static void __launch_bounds__(SUM_THREADS, 4)
     sum_pairs(F f, const float *partials, int blocks, int channels)
 {
+    facs_cuda_begin();
     typedef deal<V, 2 * PAIRS> d;
     const int part = d::column() / PAIRS, c = (int)blockIdx.x * PAIRS + d::column() % PAIRS;
     const int own = (int)blockIdx.x * PAIRS + (int)threadIdx.x;
@@ -87,9 +88,11 @@ static void sum_all_pairs(const F &f, const float *partials, int blocks, int cha
 {
     const unsigned grid = facs_cuda_blocks(channels, PAIRS);
     if (channels % 4 == 0 && (uintptr_t)partials % 16 == 0)
-        FACS_LAUNCH((sum_pairs<4, F>), grid, SUM_THREADS, 0, f, partials, blocks, channels);
+        FACS_LAUNCH_BEGINNING("sum_pairs", (sum_pairs<4, F>), grid, SUM_THREADS, 0, f, partials,
+                              blocks, channels);
     else
-        FACS_LAUNCH((sum_pairs<1, F>), grid, SUM_THREADS, 0, f, partials, blocks, channels);
+        FACS_LAUNCH_BEGINNING("sum_pairs", (sum_pairs<1, F>), grid, SUM_THREADS, 0, f, partials,
+                              blocks, channels);
 }
 
 struct norm_sums {
@@ -133,6 +136,7 @@ template <int V, int COLUMNS, int AT_ONCE>
 __global__ static void __launch_bounds__(SUM_THREADS, 4)
     sum_blocks(float *out, const float *partials, int blocks, int64_t count)
 {
+    facs_cuda_begin();
     typedef deal<V, COLUMNS> d;
     const int64_t i = (int64_t)blockIdx.x * COLUMNS + d::column();
     const int64_t own = (int64_t)blockIdx.x * COLUMNS + threadIdx.x;
@@ -148,6 +152,7 @@ template <int V>
 __global__ static void __launch_bounds__(SUM_THREADS, 4)
     sum_many(float *out, const float *partials, int blocks, int64_t count)
 {
+    facs_cuda_begin();
     const int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
     float sums[V] = {};
     if (i >= count) return;
@@ -159,15 +164,18 @@ template <int V>
 static void sum_by(float *out, const float *partials, int blocks, int64_t count)
 {
     static const int64_t SOME = 1 << 13, MANY = 1 << 18;
+    enum { AT_ONCE = V == 4 ? 8 : 16 };
     if (count >= MANY)
-        FACS_LAUNCH(sum_many<V>, facs_cuda_blocks(count, V * SUM_THREADS), SUM_THREADS, 0, out,
-                    partials, blocks, count);
+        FACS_LAUNCH_BEGINNING("sum_many", sum_many<V>, facs_cuda_blocks(count, V * SUM_THREADS),
+                              SUM_THREADS, 0, out, partials, blocks, count);
     else if (count >= SOME)
-        FACS_LAUNCH((sum_blocks<V, 16 * V, 4>), facs_cuda_blocks(count, 16 * V), SUM_THREADS, 0,
-                    out, partials, blocks, count);
+        FACS_LAUNCH_BEGINNING("sum_blocks", (sum_blocks<V, 16 * V, 4>),
+                              facs_cuda_blocks(count, 16 * V), SUM_THREADS, 0, out, partials,
+                              blocks, count);
     else
-        FACS_LAUNCH((sum_blocks < V, 16, V == 4 ? 8 : 16 >), facs_cuda_blocks(count, 16),
-                    SUM_THREADS, 0, out, partials, blocks, count);
+        FACS_LAUNCH_BEGINNING("sum_blocks", (sum_blocks<V, 16, AT_ONCE>),
+                              facs_cuda_blocks(count, 16), SUM_THREADS, 0, out, partials,
+                              blocks, count);
 }
 
 void facs_cuda_sum_blocks(float *out, const float *partials, int64_t blocks, int64_t count)
