@@ -15,20 +15,18 @@ static facs_status infer_pool(facs_node *node, const facs_shape *x)
     return FACS_OK;
 }
 
-/* A BatchNorm in front of a maximum is applied to a few images at a time, forward and again
- * backward, and the maxima are found again backward: neither need be kept. */
-enum { PART_NUMBERS = 1 << 21 };
-
-static int64_t part_images(const facs_node *node)
-{
-    const facs_pool *g = &node->u.pool;
-    const int64_t image = (int64_t)g->h * g->w * g->c;
-    return image < PART_NUMBERS ? PART_NUMBERS / image : 1;
-}
-
 static int64_t smaller(int64_t a, int64_t b)
 {
     return a < b ? a : b;
+}
+
+/* Of `images`, how many a BatchNorm in front of a maximum is applied to at a time, forward and
+ * again backward, where the maxima are found again too: neither need be kept. */
+static int64_t part_images(const facs_kernels *kernels, const facs_node *node, int64_t images)
+{
+    const facs_pool *g = &node->u.pool;
+    const int64_t image = (int64_t)g->h * g->w * g->c, part = kernels->maxpool_part();
+    return image < part ? smaller(images, part / image) : 1;
 }
 
 /* Scratch of a part, behind that of the kernels: what the window slides over, its gradient and
@@ -61,7 +59,7 @@ static size_t sums_scratch(const facs_kernels *kernels, const facs_node *node, i
 {
     const facs_pool *g = &node->u.pool;
     const size_t moments = kernels->reduce_scratch(g->c, batch * g->oh * g->ow, threads);
-    const int64_t images = smaller(batch, part_images(node));
+    const int64_t images = part_images(kernels, node, batch);
     const size_t part = kernels->reduce_scratch(g->c, images * g->h * g->w, threads);
     return facs_align(moments > part ? moments : part);
 }
@@ -71,7 +69,7 @@ static facs_demand demand_max(const facs_kernels *kernels, const facs_node *node
 {
     part p;
     if (mode == FACS_MODE_INFER) return (facs_demand){0};
-    const int64_t images = smaller(batch, part_images(node));
+    const int64_t images = part_images(kernels, node, batch);
     return (facs_demand){.scratch = sums_scratch(kernels, node, batch, threads) +
                                     place_part(&p, kernels, node, images, NULL)};
 }
@@ -116,7 +114,8 @@ static void read_part(const facs_call *call, part *p, const facs_tensor *x)
 static void forward_max(const facs_call *call)
 {
     const facs_kernels *k = call->kernels;
-    const int64_t n = call->x[0].n, step = call->norm[0].scale ? part_images(call->node) : n;
+    const int64_t n = call->x[0].n,
+                  step = call->norm[0].scale ? part_images(call->kernels, call->node, n) : n;
 
     for (int64_t first = 0; first < n; first += step) {
         const int64_t count = smaller(step, n - first);
@@ -156,7 +155,7 @@ static void backward_part(const facs_call *call, int64_t first, int64_t count)
 
 static void backward_max(const facs_call *call)
 {
-    const int64_t n = call->x[0].n, step = part_images(call->node);
+    const int64_t n = call->x[0].n, step = part_images(call->kernels, call->node, n);
     if (!call->dx[0].data && !call->norm[0].sum) return;
     for (int64_t first = 0; first < n; first += step)
         backward_part(call, first, smaller(step, n - first));

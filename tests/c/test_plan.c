@@ -191,8 +191,13 @@ static facs_real *pool_of(const facs_network *network, const facs_kernels *kerne
     return value;
 }
 
+static int64_t everything(void)
+{
+    return INT64_MAX;
+}
+
 /* A maximum that applies its BatchNorm to two images and then to one gives the bits of a whole
- * batch, and its gradients but for the order of the sums. */
+ * batch, at once or kept, and its gradients but for the order of the sums. */
 static void test_maximum_in_parts(const facs_kernels *kernels)
 {
     const facs_network_options o = {
@@ -202,17 +207,22 @@ static void test_maximum_in_parts(const facs_kernels *kernels)
     const size_t bytes = (size_t)network->graph.parameter_numbers * sizeof(facs_real);
     const int64_t some = network->graph.parameters[2].offset +
                          network->graph.parameters[2].count; /* conv0, norm0's gamma, beta */
-    facs_real *gradients[2] = {calloc(1, bytes), calloc(1, bytes)};
+    facs_real *gradients[3] = {calloc(1, bytes), calloc(1, bytes), calloc(1, bytes)};
+    facs_kernels greedy = *kernels;
     int64_t count;
 
+    greedy.maxpool_part = everything;
     facs_real *parts = pool_of(network, kernels, 0, gradients[0], &count);
     facs_real *whole = pool_of(network, kernels, 1, gradients[1], &count);
+    facs_real *once = pool_of(network, &greedy, 0, gradients[2], &count);
     CHECK(memcmp(parts, whole, (size_t)count * sizeof *parts) == 0);
+    CHECK(memcmp(parts, once, (size_t)count * sizeof *parts) == 0);
     CHECK(distance(gradients[0], gradients[1], some) < 1e-4);
+    CHECK(distance(gradients[0], gradients[2], some) < 1e-4);
     free(parts);
     free(whole);
-    free(gradients[0]);
-    free(gradients[1]);
+    free(once);
+    for (int i = 0; i < 3; i++) free(gradients[i]);
     facs_network_free(network);
 }
 

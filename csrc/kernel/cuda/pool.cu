@@ -60,6 +60,13 @@ __device__ static void largest(float best[V], int where[V], const pixel_rows<T> 
         }
 }
 
+/* A launch for a few images would leave most of a GPU idle. */
+template <class T> int64_t facs_cuda_rows<T>::maxpool_part()
+{
+    return INT64_MAX;
+}
+FACS_CUDA_ROW(maxpool_part)
+
 template <class T> struct maximum : keeps_nothing {
     pixel_rows<T> y, x;
     facs_pool g;
