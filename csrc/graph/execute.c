@@ -56,14 +56,32 @@ static facs_context context_of(const run *r)
 
 static facs_call call_of(const run *r, int i);
 
-/* What readers of a BatchNorm that they apply do to its input. */
-static facs_norm norm_of(const run *r, int i)
+/* The reader of BatchNorm i that goes backward after all others, where its kernels finish norms
+ * with what they add to the sums; else -1. */
+static int finisher_of(const facs_plan *plan, int i)
+{
+    const facs_plan_node *p = &plan->nodes[i];
+    if (!p->applied || !p->needs_gradient) return -1;
+    for (int k = i + 1; k < plan->count; k++) {
+        const facs_node *reader = &plan->nodes[k].node;
+        int reads = 0;
+        for (int j = 0; j < facs_op_get(reader->op)->inputs; j++)
+            reads += reader->input[j] == i;
+        if (reads)
+            return reads == 1 && facs_plan_op_kernels(plan, k)->finishes_norms() ? k : -1;
+    }
+    return -1;
+}
+
+/* What `reader` of a BatchNorm that it applies does to its input. */
+static facs_norm norm_of(const run *r, int i, int reader)
 {
     const facs_plan_node *p = &r->plan->nodes[i];
     if (!p->applied) return (facs_norm){0};
     const facs_call call = call_of(r, i);
     facs_norm norm = facs_op_get(p->node.op)->op->norm(&call);
     if (!p->needs_gradient) norm.sum = norm.weighted = NULL;
+    if (finisher_of(r->plan, i) != reader) norm.end = (facs_norm_end){0};
     return norm;
 }
 
@@ -82,11 +100,12 @@ static facs_call call_of(const run *r, int i)
     for (int j = 0; j < facs_op_get(p->node.op)->inputs; j++) {
         const facs_plan_node *x = &plan->nodes[p->node.input[j]];
         call.x[j] = tensor_of(r, x, x->value);
-        call.norm[j] = norm_of(r, p->node.input[j]);
+        call.norm[j] = norm_of(r, p->node.input[j], i);
         if (j == 0) call.x_statistics = statistics_of(plan, x->value);
     }
     if (facs_plan_is_counted(plan, i)) call.statistics = statistics_of(plan, p->value);
     if (!facs_plan_is_corrected(plan, i)) call.statistics.slope = NULL;
+    call.finished = finisher_of(plan, i) >= 0;
     for (int slot = 0; slot < FACS_MAX_PARAMETERS; slot++) {
         if (p->node.parameter[slot] < 0) continue;
         const facs_parameter *parameter = &plan->parameters[p->node.parameter[slot]];

@@ -39,6 +39,14 @@ typedef struct facs_clamp {
     facs_real low, high;
 } facs_clamp;
 
+/* What follows once a norm's sums are complete: see norm_bwd_finish. */
+typedef struct facs_norm_end {
+    facs_real *dgamma, *dbeta, *slope, *offset;
+    const facs_real *variance;
+    facs_real epsilon;
+    int64_t count; /* 0: nothing follows */
+} facs_norm_end;
+
 /* A BatchNorm with its activation that the readers of its output apply themselves: they read
  * x as clamp(scale x + shift). Backward they turn a gradient g of that into h = g where
  * low < scale x + shift < high, else 0; store scale h as the gradient of x; and add sum h to
@@ -47,6 +55,7 @@ typedef struct facs_norm {
     const facs_real *scale, *shift, *mean;
     facs_clamp clamp;
     facs_real *sum, *weighted;
+    facs_norm_end end; /* to be done once sum and weighted are; only where finishes_norms */
 } facs_norm;
 
 /* What the statistics of a batch add to the gradient of y, whose mean and variance they are:

@@ -127,6 +127,7 @@ typedef struct facs_call {
     facs_statistics statistics, x_statistics; /* of y and of x[0] */
     facs_tensor dy, dx[FACS_MAX_INPUTS];      /* data is NULL where no gradient is wanted */
     int accumulate[FACS_MAX_INPUTS];
+    int finished; /* of a BatchNorm: a reader has done what follows its sums */
     facs_real *parameter[FACS_MAX_PARAMETERS];
     facs_real *gradient[FACS_MAX_PARAMETERS]; /* NULL where the parameter is frozen */
     void *state;

@@ -53,6 +53,17 @@ static const facs_real *variance_of(const facs_call *call)
                                          : call->parameter[FACS_SLOT_VARIANCE];
 }
 
+static facs_norm_end end_of(const facs_call *call)
+{
+    return (facs_norm_end){.dgamma = call->gradient[FACS_SLOT_GAMMA],
+                           .dbeta = call->gradient[FACS_SLOT_BETA],
+                           .slope = call->x_statistics.slope,
+                           .offset = call->x_statistics.offset,
+                           .variance = variance_of(call),
+                           .epsilon = call->node->epsilon,
+                           .count = facs_tensor_pixels(&call->x[0])};
+}
+
 static facs_norm norm(const facs_call *call)
 {
     const int trains = call->mode != FACS_MODE_INFER;
@@ -61,7 +72,8 @@ static facs_norm norm(const facs_call *call)
                        .mean = mean_of(call),
                        .clamp = call->node->clamp,
                        .sum = trains ? vector_of(call, SUM) : NULL,
-                       .weighted = trains ? vector_of(call, WEIGHTED) : NULL};
+                       .weighted = trains ? vector_of(call, WEIGHTED) : NULL,
+                       .end = trains ? end_of(call) : (facs_norm_end){0}};
 }
 
 static void fold(const facs_call *call)
@@ -102,15 +114,16 @@ static void forward(const facs_call *call)
 static void backward(const facs_call *call)
 {
     const facs_kernels *k = call->kernels;
-    const facs_norm own = norm(call);
+    facs_norm own = norm(call);
+    const facs_norm_end end = own.end;
 
+    own.end = (facs_norm_end){0};
     if (call->y.data)
         k->norm_bwd(&call->context, call->dx[0].data ? &call->dx[0] : NULL, &call->x[0], &own,
                     &call->dy, call->accumulate[0]);
-    k->norm_bwd_finish(call->gradient[FACS_SLOT_GAMMA], call->gradient[FACS_SLOT_BETA],
-                       call->x_statistics.slope, call->x_statistics.offset, call->node->shape.c,
-                       &own, variance_of(call), call->node->epsilon,
-                       facs_tensor_pixels(&call->x[0]));
+    if (!call->finished)
+        k->norm_bwd_finish(end.dgamma, end.dbeta, end.slope, end.offset, call->node->shape.c,
+                           &own, end.variance, end.epsilon, end.count);
 }
 
 const facs_op facs_op_batchnorm = {

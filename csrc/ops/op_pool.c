@@ -135,7 +135,7 @@ static void backward_part(const facs_call *call, int64_t first, int64_t count)
 {
     const facs_kernels *k = call->kernels;
     const facs_pool *g = &call->node->u.pool;
-    const facs_norm *norm = facs_call_norm(call, 0);
+    facs_norm norm = call->norm[0];
     const facs_tensor x = images_of(call, &call->x[0], first, count);
     const facs_tensor dx = images_of(call, &call->dx[0], first, count);
     const facs_tensor dy = images_of(call, &call->dy, first, count);
@@ -145,12 +145,13 @@ static void backward_part(const facs_call *call, int64_t first, int64_t count)
     read_part(call, &p, &x);
     k->maxpool_fwd(&call->context, g, &p.y, &p.x);
     if (due.slope) k->correct(&call->context, &dy, &due);
-    if (!norm) {
+    if (!norm.scale) {
         k->maxpool_bwd(&call->context, g, &dx, &dy, &p.x, &p.y, call->accumulate[0]);
         return;
     }
     k->maxpool_bwd(&call->context, g, &p.dx, &dy, &p.x, &p.y, 0);
-    k->norm_bwd(&call->context, dx.data ? &dx : NULL, &x, norm, &p.dx, call->accumulate[0]);
+    if (first + count < call->x[0].n) norm.end = (facs_norm_end){0};
+    k->norm_bwd(&call->context, dx.data ? &dx : NULL, &x, &norm, &p.dx, call->accumulate[0]);
 }
 
 static void backward_max(const facs_call *call)

@@ -28,7 +28,12 @@ static facs_norm norm_of(const conv_case *c, float *sum, float *weighted)
 {
     const float *v = c->norm.t.data;
     const int64_t next = c->norm.t.stride;
-    return (facs_norm){v, v + next, v + 2 * next, c->norm_clamp, sum, weighted};
+    return (facs_norm){.scale = v,
+                       .shift = v + next,
+                       .mean = v + 2 * next,
+                       .clamp = c->norm_clamp,
+                       .sum = sum,
+                       .weighted = weighted};
 }
 
 static facs_correction correction_of(const conv_case *c)

@@ -226,6 +226,79 @@ static void test_maximum_in_parts(const facs_kernels *kernels)
     facs_network_free(network);
 }
 
+/* Kernels that finish norms, as those of a GPU do: the usual ones, with the row behind them. */
+static facs_kernels usual;
+
+static int yes(void)
+{
+    return 1;
+}
+
+static void finish(const facs_norm *norm, int channels)
+{
+    const facs_norm_end *e = &norm->end;
+    if (norm->sum && e->count)
+        usual.norm_bwd_finish(e->dgamma, e->dbeta, e->slope, e->offset, channels, norm,
+                              e->variance, e->epsilon, e->count);
+}
+
+static void finishing_conv(const facs_context *ctx, const facs_conv *g, const facs_tensor *dx,
+                           facs_real *dw, const facs_tensor *x, const facs_norm *norm,
+                           const facs_tensor *dy, const facs_correction *correction,
+                           const facs_real *packed, int accumulate)
+{
+    usual.conv_bwd(ctx, g, dx, dw, x, norm, dy, correction, packed, accumulate);
+    if (norm) finish(norm, g->ci);
+}
+
+static void finishing_dwconv(const facs_context *ctx, const facs_conv *g, const facs_tensor *dx,
+                             facs_real *dw, const facs_tensor *x, const facs_norm *norm,
+                             const facs_tensor *dy, const facs_correction *correction,
+                             const facs_real *packed, int accumulate)
+{
+    usual.dwconv_bwd(ctx, g, dx, dw, x, norm, dy, correction, packed, accumulate);
+    if (norm) finish(norm, g->ci);
+}
+
+static void finishing_norm(const facs_context *ctx, const facs_tensor *dx, const facs_tensor *x,
+                           const facs_norm *norm, const facs_tensor *dy, int accumulate)
+{
+    usual.norm_bwd(ctx, dx, x, norm, dy, accumulate);
+    finish(norm, x->c);
+}
+
+static int norms_left;
+
+static void counting_finish(facs_real *dgamma, facs_real *dbeta, facs_real *slope,
+                            facs_real *offset, int c, const facs_norm *norm,
+                            const facs_real *variance, facs_real epsilon, int64_t count)
+{
+    norms_left++;
+    usual.norm_bwd_finish(dgamma, dbeta, slope, offset, c, norm, variance, epsilon, count);
+}
+
+/* It does not matter who does what follows a norm's sums. */
+static void test_finishing_norms(const facs_network *network, const facs_kernels *kernels)
+{
+    const facs_plan_options options = training_options(network);
+    const int64_t count = 2 * network->graph.parameter_numbers;
+    facs_kernels finishing = *kernels;
+
+    usual = *kernels;
+    finishing.finishes_norms = yes;
+    finishing.conv_bwd = finishing_conv;
+    finishing.dwconv_bwd = finishing_dwconv;
+    finishing.norm_bwd = finishing_norm;
+    finishing.norm_bwd_finish = counting_finish;
+    norms_left = 0;
+    facs_real *apart = step_of(network, kernels, &options, IMAGES);
+    facs_real *together = step_of(network, &finishing, &options, IMAGES);
+    CHECK(distance(together, apart, count) < 1e-5); /* corrections in another order */
+    CHECK(norms_left <= 2); /* before the features and the dropout of the head */
+    free(apart);
+    free(together);
+}
+
 static int count_dropped(const facs_network *network, const facs_kernels *kernels,
                          const facs_plan_options *options, size_t *bytes)
 {
@@ -571,6 +644,7 @@ int main(void)
     for (int i = 0; facs_network_names(i); i++) {
         facs_network *network = make_network(facs_network_names(i));
         test_applying_equals_keeping(network, &kernels);
+        test_finishing_norms(network, &kernels);
         test_recomputing_saves(network, facs_network_names(i), &kernels);
         test_lanes_and_chunks(network, &kernels);
         test_images_are_seen(network, &kernels);

@@ -224,23 +224,12 @@ void facs_cuda_rows<T>::batchnorm_begin(float *scale, float *shift, float *sums,
 }
 FACS_CUDA_ROW(batchnorm_begin)
 
-__global__ static void finish_gradient(float *dgamma, float *dbeta, float *slope, float *offset,
-                                       int channels, facs_norm norm, const float *variance,
-                                       float epsilon, double share)
+__global__ static void finish_gradient(facs_cuda_norm_end end, const float *sum,
+                                       const float *weighted, int channels)
 {
     facs_cuda_begin();
     const int c = (int)(blockIdx.x * blockDim.x + threadIdx.x);
-    if (c >= channels) return;
-    const double inverse = rsqrt((double)variance[c] + epsilon);
-    const double per_pixel = norm.scale[c] * share;
-    const double factor = -per_pixel * norm.weighted[c] * inverse * inverse;
-    if (dgamma) {
-        dgamma[c] = (float)(norm.weighted[c] * inverse);
-        dbeta[c] = norm.sum[c];
-    }
-    if (!slope) return;
-    slope[c] += (float)factor;
-    offset[c] += (float)(-per_pixel * norm.sum[c] - factor * norm.mean[c]);
+    if (c < channels) end.run(end.at(c), c, sum[c], weighted[c]);
 }
 
 template <class T>
@@ -248,11 +237,19 @@ void facs_cuda_rows<T>::norm_bwd_finish(float *dgamma, float *dbeta, float *slop
                                         float *offset, int c, const facs_norm *norm,
                                         const float *variance, float epsilon, int64_t count)
 {
+    const facs_norm_end end = {dgamma, dbeta, slope, offset, variance, epsilon, count};
     FACS_LAUNCH_BEGINNING("finish_gradient", finish_gradient,
-                          facs_cuda_blocks(c, VECTOR_THREADS), VECTOR_THREADS, 0, dgamma, dbeta,
-                          slope, offset, c, *norm, variance, epsilon, 1 / (double)count);
+                          facs_cuda_blocks(c, VECTOR_THREADS), VECTOR_THREADS, 0,
+                          facs_cuda_norm_end_of(*norm, end), norm->sum, norm->weighted, c);
 }
 FACS_CUDA_ROW(norm_bwd_finish)
+
+/* By facs_cuda_add_norm_sums. */
+template <class T> int facs_cuda_rows<T>::finishes_norms()
+{
+    return 1;
+}
+FACS_CUDA_ROW(finishes_norms)
 
 /* --- gradients */
 

@@ -206,9 +206,48 @@ static inline correction_value facs_cuda_correction(const facs_correction *corre
                             correction->offset};
 }
 
+/* --- what follows a norm's sums, for a channel */
+
+struct facs_cuda_norm_end {
+    float *dgamma, *dbeta, *slope, *offset; /* dgamma and dbeta, or slope and offset, or NULL */
+    const float *scale, *mean, *variance;
+    float epsilon;
+    double share; /* of a pixel */
+
+    /* What is read, so that it can be asked for before the sums are there. */
+    struct channel {
+        float scale, mean, variance, slope, offset;
+    };
+    __device__ channel at(int c) const
+    {
+        return {scale[c], mean[c], variance[c], slope ? slope[c] : 0, slope ? offset[c] : 0};
+    }
+    __device__ void run(const channel &k, int c, float sum, float weighted) const
+    {
+        const double inverse = rsqrt((double)k.variance + epsilon);
+        const double per_pixel = k.scale * share;
+        const double factor = -per_pixel * weighted * inverse * inverse;
+        if (dgamma) {
+            dgamma[c] = (float)(weighted * inverse);
+            dbeta[c] = sum;
+        }
+        if (!slope) return;
+        slope[c] = k.slope + (float)factor;
+        offset[c] = k.offset + (float)(-per_pixel * sum - factor * k.mean);
+    }
+};
+
+static inline facs_cuda_norm_end facs_cuda_norm_end_of(const facs_norm &norm,
+                                                       const facs_norm_end &end)
+{
+    return {end.dgamma, end.dbeta,    end.slope,   end.offset,           norm.scale,
+            norm.mean,  end.variance, end.epsilon, 1 / (double)end.count};
+}
+
 /* --- sums over blocks, in their order, so that a result is the same every time */
 
-/* sum[c] and weighted[c] += sums over blocks of partials [blocks][2][channels]. */
+/* sum[c] and weighted[c] += sums over blocks of partials [blocks][2][channels]; then what
+ * norm->end says. */
 void facs_cuda_add_norm_sums(const float *partials, int64_t blocks, int channels,
                              const facs_norm *norm);
 

@@ -63,7 +63,8 @@ template <int V, int COLUMNS> __device__ static double over_rows(double sums[V])
 
 enum { PAIRS = 8 }; /* channels of a block */
 
-/* F has run(channel, first sum, second sum). */
+/* F has at(channel), what it reads of the results, and run(that, channel, first sum, second
+ * sum). */
 template <int V, class F>
 __global__ static void __launch_bounds__(SUM_THREADS, 4)
     sum_pairs(F f, const float *partials, int blocks, int channels)
@@ -72,15 +73,18 @@ __global__ static void __launch_bounds__(SUM_THREADS, 4)
     typedef deal<V, 2 * PAIRS> d;
     const int part = d::column() / PAIRS, c = (int)blockIdx.x * PAIRS + d::column() % PAIRS;
     const int own = (int)blockIdx.x * PAIRS + (int)threadIdx.x;
+    const int owns = threadIdx.x < PAIRS && own < channels;
+    typename F::channel kept = {};
     double sums[V] = {};
 
+    if (owns) kept = f.at(own);
     if (c < channels)
-        add_blocks<V, V == 4 ? 8 : 16>(sums, partials + (int64_t)part * channels + c,
-                                       2 * (int64_t)channels, d::row(), blocks, d::ROWS);
+        add_blocks<V, 8>(sums, partials + (int64_t)part * channels + c, 2 * (int64_t)channels,
+                         d::row(), blocks, d::ROWS);
     const double first = over_rows<V, 2 * PAIRS>(sums);
     if (threadIdx.x >= 32) return;
     const double second = __shfl_down_sync(~0u, first, PAIRS);
-    if (threadIdx.x < PAIRS && own < channels) f.run(own, first, second);
+    if (owns) f.run(kept, own, first, second);
 }
 
 template <class F>
@@ -98,24 +102,54 @@ static void sum_all_pairs(const F &f, const float *partials, int blocks, int cha
 struct norm_sums {
     float *sum, *weighted;
 
-    __device__ void run(int c, double first, double second) const
+    struct channel {
+        float sum, weighted;
+    };
+    __device__ channel at(int c) const { return {sum[c], weighted[c]}; }
+    __device__ channel run(const channel &k, int c, double first, double second) const
     {
-        sum[c] += (float)first;
-        weighted[c] += (float)second;
+        const channel total = {k.sum + (float)first, k.weighted + (float)second};
+        sum[c] = total.sum;
+        weighted[c] = total.weighted;
+        return total;
+    }
+};
+
+struct last_norm_sums {
+    norm_sums sums;
+    facs_cuda_norm_end end;
+
+    struct channel {
+        norm_sums::channel sums;
+        facs_cuda_norm_end::channel end;
+    };
+    __device__ channel at(int c) const { return {sums.at(c), end.at(c)}; }
+    __device__ void run(const channel &k, int c, double first, double second) const
+    {
+        const norm_sums::channel total = sums.run(k.sums, c, first, second);
+        end.run(k.end, c, total.sum, total.weighted);
     }
 };
 
 void facs_cuda_add_norm_sums(const float *partials, int64_t blocks, int channels,
                              const facs_norm *norm)
 {
-    sum_all_pairs(norm_sums{norm->sum, norm->weighted}, partials, (int)blocks, channels);
+    const norm_sums sums = {norm->sum, norm->weighted};
+    if (norm->end.count)
+        sum_all_pairs(last_norm_sums{sums, facs_cuda_norm_end_of(*norm, norm->end)}, partials,
+                      (int)blocks, channels);
+    else
+        sum_all_pairs(sums, partials, (int)blocks, channels);
 }
 
 struct moments {
     float *mean, *variance;
     double share; /* of a pixel */
 
-    __device__ void run(int c, double first, double second) const
+    struct channel {
+    };
+    __device__ channel at(int) const { return {}; }
+    __device__ void run(const channel &, int c, double first, double second) const
     {
         const double centre = first * share, spread = second * share - centre * centre;
         mean[c] = (float)centre;
