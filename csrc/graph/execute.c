@@ -85,6 +85,23 @@ static facs_norm norm_of(const run *r, int i, int reader)
     return norm;
 }
 
+/* The BatchNorm that begins with the moments that node i, a dense or depthwise convolution
+ * whose kernels do so, takes of all that it writes; else -1. */
+static int beginner_of(const facs_plan *plan, int i)
+{
+    const facs_plan_node *p = &plan->nodes[i];
+    const facs_conv *g = &p->node.u.conv.geometry;
+
+    if (p->node.op != FACS_OP_CONV || !facs_plan_is_counted(plan, i) ||
+        !facs_plan_op_counts(plan, i) || !facs_plan_op_kernels(plan, i)->finishes_norms() ||
+        (g->groups > 1 && (g->groups != g->ci || g->ci != g->co)))
+        return -1;
+    for (int k = i + 1; k < plan->count; k++)
+        if (plan->nodes[k].node.op == FACS_OP_BATCHNORM && plan->nodes[k].node.input[0] == i)
+            return plan->nodes[k].mode == FACS_MODE_TRAIN ? k : -1;
+    return -1;
+}
+
 static facs_call call_of(const run *r, int i)
 {
     const facs_plan *plan = r->plan;
@@ -106,6 +123,7 @@ static facs_call call_of(const run *r, int i)
     if (facs_plan_is_counted(plan, i)) call.statistics = statistics_of(plan, p->value);
     if (!facs_plan_is_corrected(plan, i)) call.statistics.slope = NULL;
     call.finished = finisher_of(plan, i) >= 0;
+    call.begun = p->node.op == FACS_OP_BATCHNORM && beginner_of(plan, p->node.input[0]) == i;
     for (int slot = 0; slot < FACS_MAX_PARAMETERS; slot++) {
         if (p->node.parameter[slot] < 0) continue;
         const facs_parameter *parameter = &plan->parameters[p->node.parameter[slot]];
@@ -227,6 +245,11 @@ static void forward(void *context)
         facs_call call = call_of(r, i);
         const facs_statistics counted = call.statistics;
         if (!facs_plan_op_counts(r->plan, i)) call.statistics.mean = NULL;
+        const int begins = beginner_of(r->plan, i);
+        if (begins >= 0) {
+            const facs_call norm = call_of(r, begins);
+            call.begin = facs_op_get(norm.node->op)->op->begin(&norm);
+        }
         if (r->plan->nodes[i].chain >= 0)
             forward_chain(r, i);
         else

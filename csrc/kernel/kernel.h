@@ -81,9 +81,19 @@ typedef struct facs_separable {
 
 enum { FACS_SEPARABLE_MOST = 4 }; /* of them behind each other */
 
+/* What a BatchNorm of some channels does once their moments are known: see batchnorm_begin. */
+typedef struct facs_norm_begin {
+    facs_real *scale, *shift, *sums; /* sums NULL: nothing follows */
+    const facs_real *gamma, *beta;
+    facs_real epsilon;
+    facs_real *running_mean, *running_variance;
+    facs_real momentum;
+} facs_norm_begin;
+
 /* Mean and variance of what a kernel writes, per channel. */
 typedef struct facs_moments {
     facs_real *mean, *variance;
+    facs_norm_begin begin; /* to be done once they are known; only where finishes_norms */
 } facs_moments;
 
 typedef struct facs_loss_options {

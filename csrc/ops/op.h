@@ -127,7 +127,8 @@ typedef struct facs_call {
     facs_statistics statistics, x_statistics; /* of y and of x[0] */
     facs_tensor dy, dx[FACS_MAX_INPUTS];      /* data is NULL where no gradient is wanted */
     int accumulate[FACS_MAX_INPUTS];
-    int finished; /* of a BatchNorm: a reader has done what follows its sums */
+    facs_norm_begin begin; /* of who takes y's moments: the BatchNorm that follows them */
+    int begun, finished;   /* of a BatchNorm: others do what follows its moments, its sums */
     facs_real *parameter[FACS_MAX_PARAMETERS];
     facs_real *gradient[FACS_MAX_PARAMETERS]; /* NULL where the parameter is frozen */
     void *state;
@@ -150,6 +151,8 @@ typedef struct facs_op {
     void (*forward)(const facs_call *call);
     /* What readers of a BatchNorm apply to its input themselves; NULL: they cannot. */
     facs_norm (*norm)(const facs_call *call);
+    /* What a BatchNorm does once the moments of its input are known; NULL: no BatchNorm. */
+    facs_norm_begin (*begin)(const facs_call *call);
     /* Whether the node can read such a BatchNorm, and go backward through it; NULL: no. */
     int (*takes_norm)(const facs_node *node, facs_mode mode);
     /* Computes y again from x and state, without side effects; NULL: y must be kept. */

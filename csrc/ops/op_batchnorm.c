@@ -95,18 +95,30 @@ static void apply(const facs_call *call)
                               vector_of(call, SHIFT), call->node->clamp);
 }
 
+static facs_norm_begin begin(const facs_call *call)
+{
+    if (call->mode != FACS_MODE_TRAIN) return (facs_norm_begin){0};
+    return (facs_norm_begin){.scale = vector_of(call, SCALE),
+                             .shift = vector_of(call, SHIFT),
+                             .sums = vector_of(call, SUM),
+                             .gamma = call->parameter[FACS_SLOT_GAMMA],
+                             .beta = call->parameter[FACS_SLOT_BETA],
+                             .epsilon = call->node->epsilon,
+                             .running_mean = call->parameter[FACS_SLOT_MEAN],
+                             .running_variance = call->parameter[FACS_SLOT_VARIANCE],
+                             .momentum = call->node->momentum};
+}
+
 static void forward(const facs_call *call)
 {
     const facs_kernels *k = call->kernels;
+    const facs_norm_begin b = begin(call);
 
-    if (call->mode == FACS_MODE_TRAIN)
-        k->batchnorm_begin(vector_of(call, SCALE), vector_of(call, SHIFT), vector_of(call, SUM),
-                           call->node->shape.c, call->parameter[FACS_SLOT_GAMMA],
-                           call->parameter[FACS_SLOT_BETA], mean_of(call), variance_of(call),
-                           call->node->epsilon, call->parameter[FACS_SLOT_MEAN],
-                           call->parameter[FACS_SLOT_VARIANCE], call->node->momentum,
-                           facs_tensor_pixels(&call->x[0]));
-    else if (call->mode != FACS_MODE_INFER)
+    if (b.sums && !call->begun)
+        k->batchnorm_begin(b.scale, b.shift, b.sums, call->node->shape.c, b.gamma, b.beta,
+                           mean_of(call), variance_of(call), b.epsilon, b.running_mean,
+                           b.running_variance, b.momentum, facs_tensor_pixels(&call->x[0]));
+    if (!b.sums && call->mode != FACS_MODE_INFER)
         k->zero(vector_of(call, SUM), 2 * (int64_t)call->node->shape.c);
     if (call->y.data) apply(call);
 }
@@ -132,6 +144,7 @@ const facs_op facs_op_batchnorm = {
     .demand = demand,
     .prepare = prepare,
     .norm = norm,
+    .begin = begin,
     .forward = forward,
     .replay = apply,
     .backward = backward,

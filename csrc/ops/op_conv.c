@@ -170,7 +170,9 @@ static void forward(const facs_call *call)
     const facs_conv *g = &call->node->u.conv.geometry;
     const facs_layer l = facs_conv_layer(call);
     const facs_norm *norm = facs_call_norm(call, 0);
-    const facs_moments taken = {call->statistics.mean, call->statistics.variance};
+    const facs_moments taken = {.mean = call->statistics.mean,
+                                .variance = call->statistics.variance,
+                                .begin = call->begin};
     const facs_moments *moments = taken.mean ? &taken : NULL;
 
     switch (family_of(g)) {

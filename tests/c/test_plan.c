@@ -242,6 +242,32 @@ static void finish(const facs_norm *norm, int channels)
                               e->variance, e->epsilon, e->count);
 }
 
+static void begin(const facs_moments *moments, const facs_tensor *y)
+{
+    if (!moments || !moments->begin.sums) return;
+    const facs_norm_begin *b = &moments->begin;
+    usual.batchnorm_begin(b->scale, b->shift, b->sums, y->c, b->gamma, b->beta, moments->mean,
+                          moments->variance, b->epsilon, b->running_mean, b->running_variance,
+                          b->momentum, facs_tensor_pixels(y));
+}
+
+static void beginning_conv(const facs_context *ctx, const facs_conv *g, const facs_tensor *y,
+                           const facs_tensor *x, const facs_norm *norm, const facs_real *packed,
+                           const facs_real *bias, facs_clamp clamp, const facs_moments *moments)
+{
+    usual.conv_fwd(ctx, g, y, x, norm, packed, bias, clamp, moments);
+    begin(moments, y);
+}
+
+static void beginning_dwconv(const facs_context *ctx, const facs_conv *g, const facs_tensor *y,
+                             const facs_tensor *x, const facs_norm *norm,
+                             const facs_real *packed, const facs_real *bias, facs_clamp clamp,
+                             const facs_moments *moments)
+{
+    usual.dwconv_fwd(ctx, g, y, x, norm, packed, bias, clamp, moments);
+    begin(moments, y);
+}
+
 static void finishing_conv(const facs_context *ctx, const facs_conv *g, const facs_tensor *dx,
                            facs_real *dw, const facs_tensor *x, const facs_norm *norm,
                            const facs_tensor *dy, const facs_correction *correction,
@@ -267,7 +293,18 @@ static void finishing_norm(const facs_context *ctx, const facs_tensor *dx, const
     finish(norm, x->c);
 }
 
-static int norms_left;
+static int norms_begun, norms_left;
+
+static void counting_begin(facs_real *scale, facs_real *shift, facs_real *sums, int c,
+                           const facs_real *gamma, const facs_real *beta, const facs_real *mean,
+                           const facs_real *variance, facs_real epsilon,
+                           facs_real *running_mean, facs_real *running_variance,
+                           facs_real momentum, int64_t count)
+{
+    norms_begun++;
+    usual.batchnorm_begin(scale, shift, sums, c, gamma, beta, mean, variance, epsilon,
+                          running_mean, running_variance, momentum, count);
+}
 
 static void counting_finish(facs_real *dgamma, facs_real *dbeta, facs_real *slope,
                             facs_real *offset, int c, const facs_norm *norm,
@@ -277,7 +314,7 @@ static void counting_finish(facs_real *dgamma, facs_real *dbeta, facs_real *slop
     usual.norm_bwd_finish(dgamma, dbeta, slope, offset, c, norm, variance, epsilon, count);
 }
 
-/* It does not matter who does what follows a norm's sums. */
+/* It does not matter who does what follows a norm's moments and its sums. */
 static void test_finishing_norms(const facs_network *network, const facs_kernels *kernels)
 {
     const facs_plan_options options = training_options(network);
@@ -286,14 +323,23 @@ static void test_finishing_norms(const facs_network *network, const facs_kernels
 
     usual = *kernels;
     finishing.finishes_norms = yes;
+    finishing.conv_fwd = beginning_conv;
+    finishing.dwconv_fwd = beginning_dwconv;
+    finishing.batchnorm_begin = counting_begin;
     finishing.conv_bwd = finishing_conv;
     finishing.dwconv_bwd = finishing_dwconv;
     finishing.norm_bwd = finishing_norm;
     finishing.norm_bwd_finish = counting_finish;
-    norms_left = 0;
+    int concats = 0, norms = 0;
+    for (int i = 0; i < network->graph.count; i++)
+        norms += network->graph.nodes[i].op == FACS_OP_BATCHNORM;
+    norms_begun = norms_left = 0;
     facs_real *apart = step_of(network, kernels, &options, IMAGES);
     facs_real *together = step_of(network, &finishing, &options, IMAGES);
     CHECK(distance(together, apart, count) < 1e-5); /* corrections in another order */
+    for (int i = 0; i < network->graph.count; i++)
+        concats += network->graph.nodes[i].op == FACS_OP_CONCAT;
+    CHECK(concats ? norms_begun < norms : norms_begun <= 1);
     CHECK(norms_left <= 2); /* before the features and the dropout of the head */
     free(apart);
     free(together);

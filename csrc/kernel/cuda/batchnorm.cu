@@ -168,24 +168,15 @@ FACS_CUDA_ROW(batchnorm_stats)
 
 enum { VECTOR_THREADS = 64 };
 
-struct batchnorm {
-    float *scale, *shift;
-    int channels;
-    const float *gamma, *beta, *mean, *variance;
-    float epsilon;
-
-    __device__ void fold(int c, const float *bias) const
-    {
-        const double factor = gamma[c] * rsqrt((double)variance[c] + epsilon);
-        scale[c] = (float)factor;
-        shift[c] = (float)(beta[c] - mean[c] * factor + (bias ? bias[c] * factor : 0));
-    }
-};
-
-__global__ static void fold(batchnorm b, const float *bias)
+__global__ static void fold(float *scale, float *shift, int channels, const float *gamma,
+                            const float *beta, const float *mean, const float *variance,
+                            float epsilon, const float *bias)
 {
     const int c = (int)(blockIdx.x * blockDim.x + threadIdx.x);
-    if (c < b.channels) b.fold(c, bias);
+    if (c >= channels) return;
+    const double factor =
+        facs_cuda_fold(scale + c, shift + c, gamma[c], beta[c], mean[c], variance[c], epsilon);
+    if (bias) shift[c] = (float)(beta[c] - mean[c] * factor + bias[c] * factor);
 }
 
 template <class T>
@@ -193,21 +184,17 @@ void facs_cuda_rows<T>::batchnorm_fold(float *scale, float *shift, int c, const 
                                        const float *beta, const float *mean,
                                        const float *variance, float epsilon, const float *bias)
 {
-    const batchnorm b = {scale, shift, c, gamma, beta, mean, variance, epsilon};
-    FACS_LAUNCH(fold, facs_cuda_blocks(c, VECTOR_THREADS), VECTOR_THREADS, 0, b, bias);
+    FACS_LAUNCH(fold, facs_cuda_blocks(c, VECTOR_THREADS), VECTOR_THREADS, 0, scale, shift, c,
+                gamma, beta, mean, variance, epsilon, bias);
 }
 FACS_CUDA_ROW(batchnorm_fold)
 
-__global__ static void begin(batchnorm b, float *sums, float *running_mean,
-                             float *running_variance, float momentum, float unbiased)
+__global__ static void begin(facs_cuda_norm_begin begin, const float *mean,
+                             const float *variance, int channels)
 {
     facs_cuda_begin();
     const int c = (int)(blockIdx.x * blockDim.x + threadIdx.x);
-    if (c >= b.channels) return;
-    running_mean[c] += momentum * (b.mean[c] - running_mean[c]);
-    running_variance[c] += momentum * (b.variance[c] * unbiased - running_variance[c]);
-    sums[c] = sums[b.channels + c] = 0;
-    b.fold(c, NULL);
+    if (c < channels) begin.run(begin.at(c), c, channels, mean[c], variance[c]);
 }
 
 template <class T>
@@ -217,10 +204,10 @@ void facs_cuda_rows<T>::batchnorm_begin(float *scale, float *shift, float *sums,
                                         float *running_mean, float *running_variance,
                                         float momentum, int64_t count)
 {
-    const batchnorm b = {scale, shift, c, gamma, beta, mean, variance, epsilon};
-    const float unbiased = count > 1 ? (float)((double)count / (double)(count - 1)) : 1;
+    const facs_norm_begin b = {
+        scale, shift, sums, gamma, beta, epsilon, running_mean, running_variance, momentum};
     FACS_LAUNCH_BEGINNING("begin", begin, facs_cuda_blocks(c, VECTOR_THREADS), VECTOR_THREADS,
-                          0, b, sums, running_mean, running_variance, momentum, unbiased);
+                          0, facs_cuda_norm_begin_of(b, count), mean, variance, c);
 }
 FACS_CUDA_ROW(batchnorm_begin)
 

@@ -206,6 +206,47 @@ static inline correction_value facs_cuda_correction(const facs_correction *corre
                             correction->offset};
 }
 
+/* --- what follows the moments of a norm's input, for a channel */
+
+/* As batchnorm_fold; returns the scale. */
+__device__ static inline double facs_cuda_fold(float *scale, float *shift, float gamma,
+                                               float beta, float mean, float variance,
+                                               float epsilon)
+{
+    const double factor = gamma * rsqrt((double)variance + epsilon);
+    *scale = (float)factor;
+    *shift = (float)(beta - mean * factor);
+    return factor;
+}
+
+struct facs_cuda_norm_begin {
+    facs_norm_begin to;
+    float unbiased;
+
+    struct channel {
+        float gamma, beta, running_mean, running_variance;
+    };
+    __device__ channel at(int c) const
+    {
+        return {to.gamma[c], to.beta[c], to.running_mean[c], to.running_variance[c]};
+    }
+    __device__ void run(const channel &k, int c, int channels, float mean, float variance) const
+    {
+        to.running_mean[c] = k.running_mean + to.momentum * (mean - k.running_mean);
+        to.running_variance[c] =
+            k.running_variance + to.momentum * (variance * unbiased - k.running_variance);
+        to.sums[c] = to.sums[channels + c] = 0;
+        (void)facs_cuda_fold(to.scale + c, to.shift + c, k.gamma, k.beta, mean, variance,
+                             to.epsilon);
+    }
+};
+
+static inline facs_cuda_norm_begin facs_cuda_norm_begin_of(const facs_norm_begin &begin,
+                                                           int64_t count)
+{
+    return {begin, count > 1 ? (float)((double)count / (double)(count - 1)) : 1};
+}
+
 /* --- what follows a norm's sums, for a channel */
 
 struct facs_cuda_norm_end {
@@ -251,7 +292,8 @@ static inline facs_cuda_norm_end facs_cuda_norm_end_of(const facs_norm &norm,
 void facs_cuda_add_norm_sums(const float *partials, int64_t blocks, int channels,
                              const facs_norm *norm);
 
-/* mean and variance from partials [blocks][2][channels]: sums of y and of y^2 over `pixels`. */
+/* mean and variance from partials [blocks][2][channels]: sums of y and of y^2 over `pixels`;
+ * then what moments->begin says. */
 void facs_cuda_finish_moments(const float *partials, int64_t blocks, int channels,
                               int64_t pixels, const facs_moments *moments);
 

@@ -147,21 +147,43 @@ struct moments {
     double share; /* of a pixel */
 
     struct channel {
+        float mean, variance;
     };
     __device__ channel at(int) const { return {}; }
-    __device__ void run(const channel &, int c, double first, double second) const
+    __device__ channel run(const channel &, int c, double first, double second) const
     {
         const double centre = first * share, spread = second * share - centre * centre;
-        mean[c] = (float)centre;
-        variance[c] = spread > 0 ? (float)spread : spread != spread ? (float)spread : 0;
+        const channel found = {(float)centre, spread < 0 ? 0 : (float)spread}; /* NaN stays */
+        mean[c] = found.mean;
+        variance[c] = found.variance;
+        return found;
+    }
+};
+
+struct beginning_moments {
+    moments taken;
+    facs_cuda_norm_begin begin;
+    int channels;
+
+    typedef facs_cuda_norm_begin::channel channel;
+    __device__ channel at(int c) const { return begin.at(c); }
+    __device__ void run(const channel &k, int c, double first, double second) const
+    {
+        const moments::channel found = taken.run({}, c, first, second);
+        begin.run(k, c, channels, found.mean, found.variance);
     }
 };
 
 void facs_cuda_finish_moments(const float *partials, int64_t blocks, int channels,
                               int64_t pixels, const facs_moments *to)
 {
-    sum_all_pairs(moments{to->mean, to->variance, 1 / (double)pixels}, partials, (int)blocks,
-                  channels);
+    const moments taken = {to->mean, to->variance, 1 / (double)pixels};
+    if (to->begin.sums)
+        sum_all_pairs(
+            beginning_moments{taken, facs_cuda_norm_begin_of(to->begin, pixels), channels},
+            partials, (int)blocks, channels);
+    else
+        sum_all_pairs(taken, partials, (int)blocks, channels);
 }
 
 /* --- sums over partials [blocks][count] */
