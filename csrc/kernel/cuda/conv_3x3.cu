@@ -194,6 +194,7 @@ __global__ static void __launch_bounds__(WARPS * 32, 1)
     forward(halo_source source, facs_norm norm, const bfloat16 *packed, int groups, map_tiles m,
             forward_end end)
 {
+    facs_cuda_begin();
     extern __shared__ __align__(16) char shared[];
     float *vectors = (float *)shared;
     bfloat16 *weights = (bfloat16 *)(shared + forward_shared::VECTORS);
@@ -238,8 +239,8 @@ static void launch_forward(const halo_source &source, const facs_norm &norm,
                            const forward_end &end, unsigned blocks)
 {
     facs_cuda_allow_shared(forward<SHARED>, forward_shared::BYTES);
-    FACS_LAUNCH(forward<SHARED>, blocks, WARPS * 32, forward_shared::BYTES, source, norm,
-                (const bfloat16 *)(const void *)packed, groups, m, end);
+    FACS_LAUNCH_BEGINNING("forward", forward<SHARED>, blocks, WARPS * 32, forward_shared::BYTES,
+                          source, norm, (const bfloat16 *)(const void *)packed, groups, m, end);
 }
 
 void facs_cuda_conv3x3_fwd(const facs_context *ctx, const facs_conv *g, const facs_tensor *y,

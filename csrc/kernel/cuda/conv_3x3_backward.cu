@@ -159,6 +159,7 @@ __global__ static void __launch_bounds__(WARPS * 32, 1)
     backward(halo_source source, const bfloat16 *packed, int groups, map_tiles m,
              backward_end end)
 {
+    facs_cuda_begin();
     extern __shared__ __align__(16) char shared[];
     const backward_shared plan(groups);
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, channels = groups * GROUP;
@@ -217,7 +218,8 @@ void facs_cuda_conv3x3_bwd_x(const facs_context *ctx, const facs_conv *g, const 
                               sums ? (float *)ctx->scratch : NULL};
     if (m.count < 1) return;
     facs_cuda_allow_shared(backward, backward_shared(MOST_GROUPS).bytes);
-    FACS_LAUNCH(backward, dim3(blocks, parts), WARPS * 32, plan.bytes, halo_source_of(dy),
-                (const bfloat16 *)(const void *)packed, all / parts, m, end);
+    FACS_LAUNCH_BEGINNING("backward", backward, dim3(blocks, parts), WARPS * 32, plan.bytes,
+                          halo_source_of(dy), (const bfloat16 *)(const void *)packed,
+                          all / parts, m, end);
     if (sums) facs_cuda_add_norm_sums(end.partials, blocks, g->ci, norm);
 }

@@ -208,6 +208,7 @@ __global__ static void __launch_bounds__(WARPS * 32, 1)
     weight_gradient(float *partials, halo_source x, facs_norm norm, gradient_source dy, int ci,
                     map_tiles m)
 {
+    facs_cuda_begin();
     extern __shared__ __align__(16) char shared[];
     const int warp = threadIdx.x / 32, subset = warp / HALVES, half = warp % HALVES;
     const int first_channel = (int)blockIdx.x * GROUP, ranges = (int)gridDim.y;
@@ -275,8 +276,8 @@ void facs_cuda_conv3x3_bwd_w(const facs_context *ctx, const facs_conv *g, facs_r
     float *partials = ranges == 1 ? dw : (float *)ctx->scratch;
     if (m.count < 1) return;
     facs_cuda_allow_shared(weight_gradient, gradient_shared::BYTES);
-    FACS_LAUNCH(weight_gradient, dim3(g->ci / GROUP, ranges), WARPS * 32,
-                gradient_shared::BYTES, partials, halo_source_of(x), facs_cuda_norm(norm),
-                source, g->ci, m);
+    FACS_LAUNCH_BEGINNING("weight_gradient", weight_gradient, dim3(g->ci / GROUP, ranges),
+                          WARPS * 32, gradient_shared::BYTES, partials, halo_source_of(x),
+                          facs_cuda_norm(norm), source, g->ci, m);
     if (ranges > 1) facs_cuda_sum_blocks(dw, partials, ranges, (int64_t)9 * g->ci * GROUP);
 }

@@ -193,6 +193,7 @@ template <int ROWS, int COLUMNS, bool NORM, class End>
 __global__ static void __launch_bounds__(THREADS, 2)
     pointwise(const pointwise_factors f, int64_t rows, const End end)
 {
+    facs_cuda_begin();
     typedef pointwise_plan<ROWS, COLUMNS> P;
     extern __shared__ __align__(128) char shared[];
     static const unsigned STAGE = P::STAGE * sizeof(bfloat16), ALL = P::STAGES * STAGE;
@@ -281,11 +282,12 @@ static void launch_pointwise(const pointwise_shape &s, const pointwise_factors &
         const size_t bytes =
             P::BYTES + (size_t)(f.depth + P::DEEP - 1) / P::DEEP * P::DEEP * sizeof(float2);
         facs_cuda_allow_shared(pointwise<ROWS, COLUMNS, true, End>, bytes);
-        FACS_LAUNCH((pointwise<ROWS, COLUMNS, true, End>), grid, THREADS, bytes, f, rows, end);
+        FACS_LAUNCH_BEGINNING("pointwise", (pointwise<ROWS, COLUMNS, true, End>), grid, THREADS,
+                              bytes, f, rows, end);
     } else {
         facs_cuda_allow_shared(pointwise<ROWS, COLUMNS, false, End>, P::BYTES);
-        FACS_LAUNCH((pointwise<ROWS, COLUMNS, false, End>), grid, THREADS, P::BYTES, f, rows,
-                    end);
+        FACS_LAUNCH_BEGINNING("pointwise", (pointwise<ROWS, COLUMNS, false, End>), grid,
+                              THREADS, P::BYTES, f, rows, end);
     }
 }
 

@@ -18,6 +18,7 @@ __global__ static void __launch_bounds__(THREADS, 2)
     stem(const stem_image s, const bfloat16 *weights, int padded,
          const forward_end<bfloat16> end)
 {
+    facs_cuda_begin();
     typedef stem_plan<PAIRS, LINES> P;
     typedef stem_shared<PAIRS, LINES, COLUMNS> S;
     static const int ACROSS = COLUMNS / 8;
@@ -73,8 +74,8 @@ static void launch_stem(unsigned blocks, const stem_image &s, const bfloat16 *pa
 {
     const size_t bytes = sizeof(stem_shared<PAIRS, LINES, COLUMNS>);
     facs_cuda_allow_shared(stem<PAIRS, LINES, COLUMNS>, bytes);
-    FACS_LAUNCH((stem<PAIRS, LINES, COLUMNS>), blocks, THREADS, bytes, s, packed,
-                facs_conv_padded(end.columns), end);
+    FACS_LAUNCH_BEGINNING("stem", (stem<PAIRS, LINES, COLUMNS>), blocks, THREADS, bytes, s,
+                          packed, facs_conv_padded(end.columns), end);
 }
 
 unsigned facs_cuda_stem_fwd(const facs_conv *g, const facs_tensor *y, const facs_tensor *x,

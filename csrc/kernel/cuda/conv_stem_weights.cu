@@ -87,6 +87,7 @@ template <int PAIRS, int LINES, int COLUMNS>
 __global__ static void __launch_bounds__(THREADS, COLUMNS == 64 ? 1 : 2)
     stem_gradient(float *partials, const facs_conv g, const stem_image s, const stem_dy f)
 {
+    facs_cuda_begin();
     typedef stem_plan<PAIRS, LINES> P;
     typedef stem_gradient_plan<PAIRS, LINES, COLUMNS> G;
     typedef stem_gradient_shared<PAIRS, LINES, COLUMNS> S;
@@ -154,8 +155,8 @@ static void launch_gradient(unsigned blocks, float *partials, const facs_conv *g
 {
     const size_t bytes = sizeof(stem_gradient_shared<PAIRS, LINES, COLUMNS>);
     facs_cuda_allow_shared(stem_gradient<PAIRS, LINES, COLUMNS>, bytes);
-    FACS_LAUNCH((stem_gradient<PAIRS, LINES, COLUMNS>), blocks, THREADS, bytes, partials, *g, s,
-                f);
+    FACS_LAUNCH_BEGINNING("stem_gradient", (stem_gradient<PAIRS, LINES, COLUMNS>), blocks,
+                          THREADS, bytes, partials, *g, s, f);
 }
 
 unsigned facs_cuda_stem_bwd_w(const facs_conv *g, float *partials, const facs_tensor *x,

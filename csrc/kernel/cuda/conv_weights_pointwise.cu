@@ -235,6 +235,7 @@ template <class P, int NORM>
 __global__ static void __launch_bounds__(THREADS, P::RESIDENT)
     pointwise_gradient(float *partials, pointwise f)
 {
+    facs_cuda_begin();
     extern __shared__ __align__(16) char shared[];
     bfloat16 *factors = (bfloat16 *)shared;
     const int row = blockIdx.x * P::ROWS, column = blockIdx.y * P::COLUMNS;
@@ -335,8 +336,8 @@ template <class P, int NORM>
 static void launch(float *partials, const shape &s, unsigned ranges, const pointwise &f)
 {
     facs_cuda_allow_shared(pointwise_gradient<P, NORM>, P::BYTES);
-    FACS_LAUNCH((pointwise_gradient<P, NORM>), dim3(s.down, s.across, ranges), THREADS,
-                P::BYTES, partials, f);
+    FACS_LAUNCH_BEGINNING("pointwise_gradient", (pointwise_gradient<P, NORM>),
+                          dim3(s.down, s.across, ranges), THREADS, P::BYTES, partials, f);
 }
 
 template <class P>

@@ -245,6 +245,7 @@ template <class T, int STRIDE, int NORM>
 __global__ static void __launch_bounds__(DW_THREADS, sizeof(T) == 2 ? 4 : 3)
     dwconv_3x3(const dw_forward<T> p)
 {
+    facs_cuda_begin();
     typedef dw_walk<T, STRIDE, NORM> strips;
     extern __shared__ __align__(16) char shared[];
     const int pieces = (int)p.cut.pieces, step = gridDim.x * DW_WARPS;
@@ -263,7 +264,7 @@ template <class T, int STRIDE, int NORM> static void launch_normed(const dw_forw
     const size_t shared = DW_WARPS * strips::DEPTH * sizeof(typename strips::row);
 
     facs_cuda_allow_shared(dwconv_3x3<T, STRIDE, NORM>, shared);
-    FACS_LAUNCH((dwconv_3x3<T, STRIDE, NORM>), grid, block, shared, p);
+    FACS_LAUNCH_BEGINNING("dwconv_3x3", (dwconv_3x3<T, STRIDE, NORM>), grid, block, shared, p);
 }
 
 template <class T, int STRIDE> static void launch_3x3(const dw_forward<T> &p)

@@ -14,6 +14,7 @@ template <class T, int STRIDE, int PHASE, int CORRECT>
 __global__ static void __launch_bounds__(DW_THREADS, sizeof(T) == 2 ? 4 : 2)
     dwconv_3x3_bwd(const dw_backward<T> p)
 {
+    facs_cuda_begin();
     typedef dw_gradient<T, STRIDE, PHASE, CORRECT> gradients;
     extern __shared__ __align__(16) char shared[];
     float(*const all)[DW_SUMS_ROW] = (float(*)[DW_SUMS_ROW])shared;
@@ -41,7 +42,8 @@ static void launch_corrected(const dw_backward<T> &p)
     const size_t shared = sizeof(typename gradients::store);
 
     facs_cuda_allow_shared(dwconv_3x3_bwd<T, STRIDE, PHASE, CORRECT>, shared);
-    FACS_LAUNCH((dwconv_3x3_bwd<T, STRIDE, PHASE, CORRECT>), grid, block, shared, p);
+    FACS_LAUNCH_BEGINNING("dwconv_3x3_bwd", (dwconv_3x3_bwd<T, STRIDE, PHASE, CORRECT>), grid,
+                          block, shared, p);
 }
 
 template <class T, int STRIDE, int PHASE> static void launch_3x3(const dw_backward<T> &p)
