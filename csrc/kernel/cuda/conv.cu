@@ -156,7 +156,7 @@ __global__ static void __launch_bounds__(THREADS, 2)
         m.spill(sums, spilled<COLUMNS>::STRIDE);
         __syncthreads();
         total +=
-            finish_tile<COLUMNS>(end, sums, rows_from(first_row, rows, ROWS), first_column);
+            finish_tile<T, COLUMNS>(end, sums, rows_from(first_row, rows, ROWS), first_column);
         __syncthreads();
     }
     if (end.partials) write_totals<COLUMNS>(end.partials, end.columns, first_column, total);

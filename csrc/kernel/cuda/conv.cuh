@@ -8,7 +8,7 @@
  * the channels of a tap, padded to a multiple of eight; or where an image's few channels are
  * read (`paired`), four channels of two neighbouring taps of a line. The whole is padded to a
  * multiple of DEPTH. Packed weights are [depth][padded] numbers of the tensors' type; padded
- * are the channels written. What is padded is 0. */
+ * are the channels written, in the order of dealt_column. What is padded is 0. */
 
 /* Forward alone; backward nobody asks for the gradient of an image. */
 __host__ __device__ static inline int facs_conv_paired(int inner, int backward)

@@ -6,6 +6,7 @@
 #include <math.h>
 
 /* What becomes of the sums of a product's tile: its end. An end has
+ *     NORMED, whether what is multiplied may have a norm,
  *     AHEAD, how many rows a thread looks ahead for at a time,
  *     channels_of(column), what a thread keeps of its eight channels,
  *     look(row, column), what it reads beside the sums,
@@ -22,7 +23,8 @@ template <class T> struct forward_end {
     int plain;       /* neither a bias nor a clamp */
     float *partials; /* [blocks][2][columns] or NULL */
 
-    static const int AHEAD = 4; /* rows that a thread looks ahead for at a time */
+    static const bool NORMED = true;
+    static const int AHEAD = 4;
     struct channels {
         float bias[8];
     };
@@ -85,6 +87,7 @@ template <class T> struct backward_end {
     facs_norm norm;
     float *partials;
 
+    static const bool NORMED = false;
     static const int AHEAD = 2;
     struct channels {
         float scale[8], shift[8];
@@ -154,6 +157,32 @@ template <class T> struct backward_end {
     }
 };
 
+/* Where packed weights have a column. Those of bfloat16 are dealt so that a thread of a warp
+ * finds eight neighbouring columns in its part of the sums of 32: two of each eight by
+ * mma.sync. */
+template <class T> __host__ __device__ static inline int dealt_column(int packed);
+template <> __host__ __device__ inline int dealt_column<float>(int packed)
+{
+    return packed;
+}
+template <> __host__ __device__ inline int dealt_column<bfloat16>(int packed)
+{
+    return packed / 32 * 32 + packed % 8 / 2 * 8 + packed % 32 / 8 * 2 + packed % 2;
+}
+
+/* Eight columns from `chunk` on of a row of spilled sums. */
+template <class T>
+__device__ static inline void load_sums(float v[8], const float *row, int chunk)
+{
+    if constexpr (sizeof(T) == 4) {
+        load_eight(v, row + chunk);
+    } else {
+        const float2 *pairs = (const float2 *)(row + chunk / 32 * 32 + chunk % 32 / 8 * 2);
+#pragma unroll
+        for (int i = 0; i < 4; i++) v[2 * i] = pairs[4 * i].x, v[2 * i + 1] = pairs[4 * i].y;
+    }
+}
+
 /* Floats between rows of a tile's sums in shared memory: float2 of eight rows meet no bank
  * twice. */
 template <int COLUMNS> struct spilled {
@@ -191,7 +220,8 @@ __device__ static inline float tile_totals(float *shared, float first[8], float 
     return sum;
 }
 
-/* Rows of a tile that follow each other in memory. */
+/* The pixels of a tile's rows, in order: row i is pixel at(i), or none for -1, as are all from
+ * `count` on. */
 struct following_rows {
     int64_t first;
     int count;
@@ -204,10 +234,9 @@ __device__ static inline following_rows rows_from(int64_t first, int64_t rows, i
     return following_rows{first, rows - first < most ? (int)(rows - first) : most};
 }
 
-/* Ends a tile whose sums lie at `sums`: row i is pixel places.at(i), or none for -1, as are all
- * from places.count on. Returns what the thread adds to its total. All threads must call; the
- * shared memory is free again behind the next __syncthreads. */
-template <int COLUMNS, class End, class Places>
+/* Ends a tile whose sums lie at `sums`. Returns what the thread adds to its total. All threads
+ * must call; the shared memory is free again behind the next __syncthreads. */
+template <class T, int COLUMNS, class End, class Places>
 __device__ static inline float finish_tile(const End &end, float *sums, const Places &places,
                                            int first_column)
 {
@@ -231,7 +260,7 @@ __device__ static inline float finish_tile(const End &end, float *sums, const Pl
             for (int j = 0; j < AHEAD; j++) {
                 float v[8];
                 if (row[j] < 0) continue;
-                load_eight(v, sums + (i + j * STEP) * STRIDE + chunk);
+                load_sums<T>(v, sums + (i + j * STEP) * STRIDE, chunk);
                 end.finish(row[j], column, v, c, a[j], first, second);
             }
         }

@@ -1,5 +1,6 @@
 #include "kernel/cuda/conv.cuh"
 #include "kernel/cuda/conv_3x3.h"
+#include "kernel/cuda/conv_end.cuh"
 
 /* Weights [kh][kw][ci][co] to the factors of a product: see conv.cuh. */
 
@@ -13,7 +14,7 @@ __global__ static void pack(T *packed, const float *w, const float *scale, tap_o
     const int paired = order.paired;
     for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < count;
          i += (int64_t)gridDim.x * blockDim.x) {
-        const int written = (int)(i % padded), at = (int)(i / padded);
+        const int written = dealt_column<T>((int)(i % padded)), at = (int)(i / padded);
         const tap_chunk c = tap_chunk_at(order, at / 8);
         const int kx = c.kx + (paired ? at % 8 / 4 : 0), tap = c.ky * kw + kx;
         const int read = c.channel + (paired ? at % 4 : at % 8);

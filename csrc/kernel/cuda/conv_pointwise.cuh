@@ -1,7 +1,7 @@
 #ifndef FACS_KERNEL_CUDA_CONV_POINTWISE_CUH
 #define FACS_KERNEL_CUDA_CONV_POINTWISE_CUH
 
-#include "kernel/cuda/conv_end.cuh"
+#include "kernel/cuda/conv_fragments.cuh"
 
 /* The product of a 1x1 convolution of bfloat16 whose rows are read as they lie, [rows][inner]
  * times packed weights [depth][padded]. Each thread brings its chunks from pointers that move
@@ -16,16 +16,19 @@ struct pointwise_factors {
     facs_norm norm;
 };
 
+/* Four warps share a tile; the larger a warp's part, the less it reads of shared memory, which
+ * is what bounds large products. */
 template <int ROWS, int COLUMNS> struct pointwise_plan {
-    static const int DEEP = 64, CHUNKS = DEEP / 8, STAGES = 3; /* numbers of depth in a stage */
-    static const int WARPS_DOWN = ROWS == 64 || COLUMNS == 128 ? 4 : 8;
-    static const int WARP_ROWS = ROWS / WARPS_DOWN, WARP_COLUMNS = COLUMNS * WARPS_DOWN / 8;
-    static const int DOWN = WARP_ROWS / 16, PAIRS = WARP_COLUMNS / 16;
+    static const int WARPS = 4, LANES = 32 * WARPS;
+    static const int DEEP = 64, CHUNKS = DEEP / 8; /* numbers of depth in a stage */
+    static const int WARPS_DOWN = COLUMNS == 128 || ROWS + COLUMNS == 128 ? 2 : 4;
+    static const int WARP_ROWS = ROWS / WARPS_DOWN, WARP_COLUMNS = COLUMNS * WARPS_DOWN / WARPS;
+    static const int DOWN = WARP_ROWS / 16, PAIRS = WARP_COLUMNS / 16, GROUPS = PAIRS / 2;
     static const int RIGHT_STRIDE = COLUMNS + 8;
     static const int LEFT = ROWS * DEEP, STAGE = LEFT + DEEP * RIGHT_STRIDE;
-    static const size_t FACTORS = STAGES * STAGE * sizeof(bfloat16);
-    static const size_t SUMS = ROWS * spilled<COLUMNS>::STRIDE * sizeof(float);
-    static const size_t BYTES = FACTORS > SUMS ? FACTORS : SUMS;
+    static const int RESIDENT = ROWS + COLUMNS > 192 ? 2 : ROWS + COLUMNS > 160 ? 3 : 4;
+    static const int STAGES = RESIDENT == 3 || COLUMNS == 32 ? 2 : 3;
+    static const size_t BYTES = STAGES * STAGE * sizeof(bfloat16);
 };
 
 /* Two neighbouring channels' {scale, shift}. */
@@ -47,17 +50,24 @@ __device__ static inline unsigned normed_pair(unsigned raw, const norm_pair &f,
  * twice. */
 template <int ROWS, int COLUMNS> struct pointwise_copies {
     typedef pointwise_plan<ROWS, COLUMNS> P;
-    static const int ROW_STEP = THREADS / P::CHUNKS, MINE = ROWS / ROW_STEP;
-    static const int ACROSS = COLUMNS / 8, RIGHT_STEP = THREADS / ACROSS;
+    static const int ROW_STEP = P::LANES / P::CHUNKS, MINE = ROWS / ROW_STEP;
+    static const int ACROSS = COLUMNS / 8, RIGHT_STEP = P::LANES / ACROSS;
     static const int RIGHT_MINE = P::DEEP / RIGHT_STEP;
 
+    const pointwise_factors &f;
+    int64_t rows;
+    int first_column, steps, step; /* the step that is next */
+    int64_t first_row;
     int64_t left_step, right_step; /* in bytes, between the thread's chunks */
     const char *left, *right;      /* its first chunks of the next step */
     int left_to, right_to;         /* where they go in a stage, in bytes */
     int left_depth, right_depth;   /* how much of the factors' depth is still to come */
     unsigned rows_inside;          /* 16 << i: the row of its chunk i is there */
 
-    __device__ explicit pointwise_copies(const pointwise_factors &f)
+    __device__ pointwise_copies(const pointwise_factors &factors, int64_t all, int column,
+                                int deep)
+        : f(factors), rows(all), first_column(column), steps(deep), step(0),
+          first_row((int64_t)blockIdx.x * ROWS)
     {
         const int chunk = (int)threadIdx.x % P::CHUNKS, row = (int)threadIdx.x / P::CHUNKS;
         left_step = ROW_STEP * f.stride * (int)sizeof(bfloat16);
@@ -66,10 +76,10 @@ template <int ROWS, int COLUMNS> struct pointwise_copies {
         right_to = (P::LEFT + (int)threadIdx.x / ACROSS * P::RIGHT_STRIDE +
                     (int)threadIdx.x % ACROSS * 8) *
                    (int)sizeof(bfloat16);
+        begin_tile();
     }
 
-    __device__ void go_to(const pointwise_factors &f, int64_t first_row, int64_t rows,
-                          int first_column)
+    __device__ void begin_tile()
     {
         const int chunk = (int)threadIdx.x % P::CHUNKS * 8, depth = (int)threadIdx.x / ACROSS;
         const int64_t row = first_row + (int)threadIdx.x / P::CHUNKS;
@@ -78,13 +88,16 @@ template <int ROWS, int COLUMNS> struct pointwise_copies {
         right = (const char *)(f.weights + (int64_t)depth * f.padded + column);
         left_depth = f.inner - chunk;
         right_depth = column < f.padded ? f.depth - depth : 0;
-        rows_inside = 0;
+        step = 0, rows_inside = 0;
 #pragma unroll
         for (int i = 0; i < MINE; i++) rows_inside |= row + i * ROW_STEP < rows ? 16u << i : 0;
     }
 
+    /* Brings the next step, of the block's next tile where one is over; nothing behind the
+     * last. */
     __device__ void bring(unsigned stage)
     {
+        if (first_row >= rows) return;
         const unsigned inside = left_depth > 0 ? rows_inside : 0;
 #pragma unroll
         for (int i = 0; i < MINE; i++)
@@ -97,6 +110,9 @@ template <int ROWS, int COLUMNS> struct pointwise_copies {
                             right + i * right_step, i * RIGHT_STEP < right_depth ? 16 : 0);
         left += P::DEEP * sizeof(bfloat16), right += RIGHT_MINE * right_step;
         left_depth -= P::DEEP, right_depth -= P::DEEP;
+        if (++step < steps) return;
+        first_row += (int64_t)gridDim.x * ROWS;
+        begin_tile();
     }
 };
 
@@ -164,20 +180,6 @@ template <int ROWS, int COLUMNS, bool NORM> struct pointwise_sums {
             }
         }
     }
-
-    __device__ void spill(float *to) const
-    {
-        const int lane = threadIdx.x % 32, stride = spilled<COLUMNS>::STRIDE;
-        to += (first_row() + lane / 4) * stride + first_column() + lane % 4 * 2;
-#pragma unroll
-        for (int i = 0; i < P::DOWN; i++)
-#pragma unroll
-            for (int j = 0; j < 2 * P::PAIRS; j++) {
-                float *p = to + 16 * i * stride + 8 * j;
-                *(float2 *)p = make_float2(sum[i][j][0], sum[i][j][1]);
-                *(float2 *)(p + 8 * stride) = make_float2(sum[i][j][2], sum[i][j][3]);
-            }
-    }
 };
 
 /* What lies behind the stages: scale and shift of all channels read, 0 for those of the
@@ -185,58 +187,58 @@ template <int ROWS, int COLUMNS, bool NORM> struct pointwise_sums {
 __device__ static inline void keep_norm(norm_pair *pairs, const pointwise_factors &f, int depth)
 {
     float2 *to = (float2 *)pairs;
-    for (int c = threadIdx.x; c < depth; c += THREADS)
+    for (int c = threadIdx.x; c < depth; c += blockDim.x)
         to[c] = c < f.inner ? make_float2(f.norm.scale[c], f.norm.shift[c]) : make_float2(0, 0);
 }
 
 template <int ROWS, int COLUMNS, bool NORM, class End>
-__global__ static void __launch_bounds__(THREADS, 2)
+__global__ static void __launch_bounds__(pointwise_plan<ROWS, COLUMNS>::LANES,
+                                         pointwise_plan<ROWS, COLUMNS>::RESIDENT)
     pointwise(const pointwise_factors f, int64_t rows, const End end)
 {
     facs_cuda_begin();
     typedef pointwise_plan<ROWS, COLUMNS> P;
+    typedef pointwise_sums<ROWS, COLUMNS, NORM> M;
     extern __shared__ __align__(128) char shared[];
     static const unsigned STAGE = P::STAGE * sizeof(bfloat16), ALL = P::STAGES * STAGE;
     const unsigned stages = shared_address(shared);
     norm_pair *pairs = (norm_pair *)(shared + P::BYTES);
     const int first_column = blockIdx.y * COLUMNS, steps = (f.depth + P::DEEP - 1) / P::DEEP;
-    pointwise_copies<ROWS, COLUMNS> copies(f);
-    float total = 0;
+    pointwise_copies<ROWS, COLUMNS> copies(f, rows, first_column, steps);
+    fragment_totals<P::GROUPS> totals;
+    unsigned stage = 0, later = ALL - STAGE; /* from the first stage on */
 
     if (NORM) keep_norm(pairs, f, steps * P::DEEP);
+#pragma unroll
+    for (int step = 0; step < P::STAGES - 1; step++) {
+        copies.bring(stages + step * STAGE);
+        end_copies();
+    }
 #pragma unroll 1
     for (int64_t first_row = (int64_t)blockIdx.x * ROWS; first_row < rows;
          first_row += (int64_t)gridDim.x * ROWS) {
-        pointwise_sums<ROWS, COLUMNS, NORM> m;
-        unsigned stage = 0, later = ALL - STAGE; /* from the first stage on */
-
-        copies.go_to(f, first_row, rows, first_column);
+        M m;
         m.clear();
-#pragma unroll
-        for (int step = 0; step < P::STAGES - 1; step++) {
-            if (step < steps) copies.bring(stages + step * STAGE);
-            end_copies();
-        }
 #pragma unroll 1
         for (int step = 0; step < steps; step++) {
             wait_for_copies<P::STAGES - 2>();
             __syncthreads();
-            if (step + P::STAGES - 1 < steps) copies.bring(stages + later);
+            copies.bring(stages + later);
             end_copies();
             m.add(stages + stage, pairs + step * P::DEEP / 2, f.norm.clamp,
                   f.depth - step * P::DEEP);
             stage = stage + STAGE < ALL ? stage + STAGE : 0;
             later = later + STAGE < ALL ? later + STAGE : 0;
         }
-        wait_for_copies<0>();
-        __syncthreads();
-        m.spill((float *)shared);
-        __syncthreads();
-        total += finish_tile<COLUMNS>(end, (float *)shared, rows_from(first_row, rows, ROWS),
-                                      first_column);
-        __syncthreads();
+        finish_fragments<P::DOWN, P::GROUPS>(end, m.sum, rows_from(first_row, rows, ROWS),
+                                             M::first_row(), first_column + M::first_column(),
+                                             totals);
     }
-    if (end.partials) write_totals<COLUMNS>(end.partials, end.columns, first_column, total);
+    wait_for_copies<0>();
+    if (end.partials)
+        write_fragment_totals<COLUMNS, P::WARPS_DOWN>(end, (float *)shared,
+                                                      M::first_row() / P::WARP_ROWS,
+                                                      M::first_column(), first_column, totals);
 }
 
 /* --- launching */
@@ -246,29 +248,38 @@ struct pointwise_shape {
     unsigned blocks, across;
 };
 
-/* The tile whose rounds of blocks are over first, of two blocks on each multiprocessor. What a
- * tile takes is the product itself, the factors it brings and its end, in units of one
- * multiplication; the weights of the last two are measured. */
+/* What a tile takes, in units of one multiplication: the product itself, the factors it brings
+ * and its end. */
+template <int ROWS, int COLUMNS>
+static inline void consider_tile(pointwise_shape *best, int64_t *least, int64_t rows,
+                                 int columns, int inner)
+{
+    static const int RESIDENT = pointwise_plan<ROWS, COLUMNS>::RESIDENT * 132;
+    if (COLUMNS > 32 && columns <= COLUMNS / 2) return;
+    const unsigned across = facs_cuda_blocks(columns, COLUMNS);
+    const unsigned tiles = facs_cuda_blocks(rows, ROWS);
+    const unsigned most = across < RESIDENT ? RESIDENT / across : 1;
+    const unsigned blocks = tiles < most ? tiles : most;
+    const int64_t rounds = (tiles + blocks - 1) / blocks;
+    const int64_t work =
+        (int64_t)ROWS * COLUMNS * (inner + 100) + 67 * (ROWS + COLUMNS) * inner;
+    const int64_t time = rounds * work * pointwise_plan<ROWS, COLUMNS>::RESIDENT;
+    if (*least && time >= *least) return;
+    *least = time;
+    *best = pointwise_shape{ROWS, COLUMNS, blocks, across};
+}
+
+/* The tile whose rounds of resident blocks are over first. */
 static inline pointwise_shape pointwise_shape_of(int64_t rows, int columns, int inner)
 {
-    static const int SIZES[][2] = {{128, 128}, {128, 64}, {64, 128},
-                                   {64, 64},   {128, 32}, {64, 32}};
-    static const int RESIDENT = 2 * 132;
     pointwise_shape best = {};
     int64_t least = 0;
-    for (const int(&size)[2] : SIZES) {
-        const int down = size[0], wide = size[1];
-        if (wide > 32 && columns <= wide / 2) continue;
-        const unsigned across = facs_cuda_blocks(columns, wide);
-        const unsigned tiles = facs_cuda_blocks(rows, down);
-        const unsigned most = across < RESIDENT ? RESIDENT / across : 1;
-        const unsigned blocks = tiles < most ? tiles : most;
-        const int64_t rounds = (tiles + blocks - 1) / blocks;
-        const int64_t work = (int64_t)down * wide * (inner + 300) + 67 * (down + wide) * inner;
-        if (least && rounds * work >= least) continue;
-        least = rounds * work;
-        best = pointwise_shape{down, wide, blocks, across};
-    }
+    consider_tile<128, 128>(&best, &least, rows, columns, inner);
+    consider_tile<128, 64>(&best, &least, rows, columns, inner);
+    consider_tile<64, 128>(&best, &least, rows, columns, inner);
+    consider_tile<64, 64>(&best, &least, rows, columns, inner);
+    consider_tile<128, 32>(&best, &least, rows, columns, inner);
+    consider_tile<64, 32>(&best, &least, rows, columns, inner);
     return best;
 }
 
@@ -278,17 +289,18 @@ static void launch_pointwise(const pointwise_shape &s, const pointwise_factors &
 {
     typedef pointwise_plan<ROWS, COLUMNS> P;
     const dim3 grid(s.blocks, s.across);
-    if (f.norm.scale) {
-        const size_t bytes =
-            P::BYTES + (size_t)(f.depth + P::DEEP - 1) / P::DEEP * P::DEEP * sizeof(float2);
-        facs_cuda_allow_shared(pointwise<ROWS, COLUMNS, true, End>, bytes);
-        FACS_LAUNCH_BEGINNING("pointwise", (pointwise<ROWS, COLUMNS, true, End>), grid, THREADS,
-                              bytes, f, rows, end);
-    } else {
-        facs_cuda_allow_shared(pointwise<ROWS, COLUMNS, false, End>, P::BYTES);
-        FACS_LAUNCH_BEGINNING("pointwise", (pointwise<ROWS, COLUMNS, false, End>), grid,
-                              THREADS, P::BYTES, f, rows, end);
-    }
+    if constexpr (End::NORMED)
+        if (f.norm.scale) {
+            const int depth = (f.depth + P::DEEP - 1) / P::DEEP * P::DEEP;
+            const size_t bytes = P::BYTES + (size_t)depth * sizeof(float2);
+            facs_cuda_allow_shared(pointwise<ROWS, COLUMNS, true, End>, bytes);
+            FACS_LAUNCH_BEGINNING("pointwise", (pointwise<ROWS, COLUMNS, true, End>), grid,
+                                  P::LANES, bytes, f, rows, end);
+            return;
+        }
+    facs_cuda_allow_shared(pointwise<ROWS, COLUMNS, false, End>, P::BYTES);
+    FACS_LAUNCH_BEGINNING("pointwise", (pointwise<ROWS, COLUMNS, false, End>), grid, P::LANES,
+                          P::BYTES, f, rows, end);
 }
 
 template <class End>

@@ -23,8 +23,9 @@ template <int PAIRS, int LINES> struct stem_plan {
 
 struct stem_image {
     const bfloat16 *x; /* four numbers a pixel, the last of which may be anything */
-    int channels, h, w, oh, ow, top, left, images;
-    int across, down; /* tiles of an image */
+    int channels, h, w, oh, ow, top, left;
+    divisor across, down; /* tiles of an image */
+    int tiles;            /* of all images */
 };
 
 /* The tiles' places: number `tile` of all. */
@@ -34,16 +35,16 @@ struct stem_tile {
 
     __device__ stem_tile(const stem_image &s, int tile)
     {
-        const int row = tile / s.across;
-        column = (tile - row * s.across) * STEM_WIDTH;
-        image = row / s.down;
-        line = (row - image * s.down) * STEM_LINES;
+        const int row = (int)divided((unsigned)tile, s.across);
+        column = (tile - row * (int)s.across.by) * STEM_WIDTH;
+        image = (int)divided((unsigned)row, s.down);
+        line = (row - image * (int)s.down.by) * STEM_LINES;
         lines = min(STEM_LINES, s.oh - line);
         columns = min(STEM_WIDTH, s.ow - column);
     }
 };
 
-/* The pixels of a tile: see finish_tile. */
+/* The pixels of a tile, line by line: see following_rows. */
 struct stem_places {
     int64_t first;
     int width, columns, count;
@@ -108,15 +109,11 @@ static inline stem_image stem_image_of(const facs_conv *g, const facs_tensor *x)
     stem_image s = {};
     s.x = data_of<bfloat16>(*x);
     s.channels = g->ci, s.h = g->h, s.w = g->w, s.oh = g->oh, s.ow = g->ow;
-    s.top = g->pad_top, s.left = g->pad_left, s.images = (int)x->n;
-    s.across = (int)facs_cuda_blocks(g->ow, STEM_WIDTH);
-    s.down = (int)facs_cuda_blocks(g->oh, STEM_LINES);
+    s.top = g->pad_top, s.left = g->pad_left;
+    s.across = divisor_of((int)facs_cuda_blocks(g->ow, STEM_WIDTH));
+    s.down = divisor_of((int)facs_cuda_blocks(g->oh, STEM_LINES));
+    s.tiles = (int)(x->n * s.across.by * s.down.by);
     return s;
-}
-
-static inline int stem_tiles(const stem_image &s)
-{
-    return s.images * s.down * s.across;
 }
 
 /* Whether the kernels of stems serve a convolution, reading x: two or four pairs of taps

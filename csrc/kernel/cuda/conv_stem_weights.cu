@@ -94,7 +94,6 @@ __global__ static void __launch_bounds__(THREADS, COLUMNS == 64 ? 1 : 2)
     extern __shared__ __align__(128) char shared[];
     S &mine = *(S *)shared;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const int tiles = s.images * s.down * s.across;
     float sum[G::MINE][COLUMNS / 8][4] = {};
     stem_halo<P> halo;
     stem_right<COLUMNS, G::RIGHT> right;
@@ -102,11 +101,11 @@ __global__ static void __launch_bounds__(THREADS, COLUMNS == 64 ? 1 : 2)
     halo.fetch(s, stem_tile(s, blockIdx.x));
     right.fetch(f, stem_places(s, stem_tile(s, blockIdx.x)));
 #pragma unroll 1
-    for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+    for (int tile = blockIdx.x; tile < s.tiles; tile += gridDim.x) {
         halo.put(mine.halo);
         right.put(mine.dy, f);
         __syncthreads();
-        if (tile + (int)gridDim.x < tiles) {
+        if (tile + (int)gridDim.x < s.tiles) {
             const stem_tile next(s, tile + gridDim.x);
             halo.fetch(s, next);
             right.fetch(f, stem_places(s, next));
@@ -164,7 +163,7 @@ unsigned facs_cuda_stem_bwd_w(const facs_conv *g, float *partials, const facs_te
 {
     const stem_image s = stem_image_of(g, x);
     const stem_dy f = {data_of<bfloat16>(*dy), dy->stride, facs_cuda_correction(correction)};
-    const unsigned tiles = (unsigned)stem_tiles(s);
+    const unsigned tiles = (unsigned)s.tiles;
     const unsigned blocks = tiles < STEM_BLOCKS ? tiles : STEM_BLOCKS;
     if (g->kh == 3 && g->co == 32)
         launch_gradient<2, 3, 32>(blocks, partials, g, s, f);
