@@ -402,7 +402,8 @@ def test_fit(place: str, faces: tuple[fn.Samples, fn.Samples], options: dict[str
     if want.best == got.best:
         start = clear_weights(dropout=0.3, seed=5)
         moved = [trained(less(net.parameters(), start)) for net in (cuda, cpu)]
-        near(place, *moved, part=5e-3)
+        # A boundary kept in bfloat16 rounds to either side where float32 differs in its last bits.
+        near(place, *moved, part=1e-2)
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "densenet121"])

@@ -220,23 +220,29 @@ template <class T> static shape shape_of(const facs_conv *g, int64_t pixels)
     return s;
 }
 
+/* Of the weights' gradient, so that what lies behind it is aligned. */
+template <class T> static size_t weights_scratch(const facs_conv *g, int64_t n)
+{
+    const int64_t size = (int64_t)g->kh * g->kw * g->ci * g->co;
+    const shape s = shape_of<T>(g, n * g->oh * g->ow);
+    const unsigned tiles = s.down * s.across;
+    const int64_t ranges =
+        facs_conv_paired(g->ci, 0) ? STEM_BLOCKS : (BLOCKS + tiles - 1) / tiles;
+    const size_t general = facs_cuda_conv3x3_suits<T>(g)
+                               ? facs_cuda_conv3x3_scratch(g)
+                               : (size_t)(ranges * size) * sizeof(float);
+    const size_t pointwise = sizeof(T) == 2 ? facs_cuda_pointwise_weights_scratch(g) : 0;
+    return ((general > pointwise ? general : pointwise) + 255) / 256 * 256;
+}
+
+/* Both gradients are found at a time: the sums of the input's lie behind the weights'. */
 template <class T>
 size_t facs_cuda_rows<T>::conv_bwd_scratch(const facs_conv *g, int64_t n, int)
 {
-    const int64_t size = (int64_t)g->kh * g->kw * g->ci * g->co;
-    const unsigned tiles =
-        shape_of<T>(g, n * g->oh * g->ow).down * shape_of<T>(g, n * g->oh * g->ow).across;
-    const int64_t ranges =
-        facs_conv_paired(g->ci, 0) ? STEM_BLOCKS : (BLOCKS + tiles - 1) / tiles;
-    size_t most = facs_cuda_conv3x3_suits<T>(g) ? facs_cuda_conv3x3_scratch(g)
-                                                : (size_t)(ranges * size) * sizeof(float);
-    const size_t sums = facs_cuda_rows<T>::conv_fwd_scratch(g, n, 1) * (size_t)g->ci /
-                        (size_t)g->co; /* partial sums of bwd_x are of the input channels */
+    const size_t sums = facs_cuda_rows<T>::conv_fwd_scratch(g, n, 1) / (size_t)g->co *
+                        (size_t)g->ci; /* partial sums are of the input's channels */
     const size_t corrections = facs_cuda_rows<T>::reduce_scratch(g->co, n * g->oh * g->ow, 1);
-    const size_t pointwise = sizeof(T) == 2 ? facs_cuda_pointwise_weights_scratch(g) : 0;
-    const size_t others[] = {sums, corrections, pointwise};
-    for (const size_t bytes : others) most = bytes > most ? bytes : most;
-    return most;
+    return weights_scratch<T>(g, n) + (sums > corrections ? sums : corrections);
 }
 
 template <class T, int ROWS, int COLUMNS>
@@ -304,8 +310,14 @@ void facs_cuda_rows<T>::conv_bwd(const facs_context *ctx, const facs_conv *g,
                                  const facs_correction *correction, const facs_real *packed,
                                  int accumulate)
 {
-    facs_cuda_rows<T>::conv_bwd_x(ctx, g, dx, x, norm, dy, correction, packed, accumulate);
+    facs_context behind = *ctx;
+    behind.scratch = (char *)ctx->scratch + weights_scratch<T>(g, dy->n);
+    if (correction) facs_cuda_rows<T>::correct(ctx, dy, correction);
+    const int forked = facs_cuda_fork();
+    facs_cuda_rows<T>::conv_bwd_x(&behind, g, dx, x, norm, dy, NULL, packed, accumulate);
+    if (forked) facs_cuda_go_aside();
     facs_cuda_rows<T>::conv_bwd_w(ctx, g, dw, x, norm, dy, NULL);
+    if (forked) facs_cuda_join();
 }
 
 FACS_CUDA_ROW(conv_bwd)

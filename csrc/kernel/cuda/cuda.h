@@ -72,6 +72,13 @@ int facs_cuda_can_begin(void);
  * work is spread. */
 cudaStream_t facs_cuda_stream(void);
 
+/* Two independent parts of a row: what is launched between go_aside and join runs beside what
+ * is launched between fork and go_aside. Where fork returns 0 there is no other stream, the
+ * others are not to be called, and all runs in its order. */
+int facs_cuda_fork(void);
+void facs_cuda_go_aside(void);
+void facs_cuda_join(void);
+
 /* Remembers the first error of the calling thread, if the last launch left one. */
 void facs_cuda_launched(const char *kernel);
 

@@ -188,14 +188,17 @@ struct branches {
     cudaEvent_t fork, join[BRANCHES];
     int ready;
 
-    ~branches()
+    void destroy()
     {
-        for (int i = 0; ready && i < BRANCHES; i++) {
-            (void)cudaStreamDestroy(stream[i]);
-            (void)cudaEventDestroy(join[i]);
+        for (int i = 0; i < BRANCHES; i++) {
+            if (stream[i]) (void)cudaStreamDestroy(stream[i]);
+            if (join[i]) (void)cudaEventDestroy(join[i]);
+            stream[i] = NULL, join[i] = NULL;
         }
-        if (ready) (void)cudaEventDestroy(fork);
+        if (fork) (void)cudaEventDestroy(fork);
+        fork = NULL, ready = 0;
     }
+    ~branches() { destroy(); }
 };
 static thread_local branches side;
 static thread_local cudaStream_t current; /* NULL: the thread's own */
@@ -220,28 +223,55 @@ static int make_branches(void)
             error = cudaEventCreateWithFlags(&side.join[i], cudaEventDisableTiming);
     }
     side.ready = error == cudaSuccess;
+    if (!side.ready) side.destroy();
     (void)cudaGetLastError();
     return side.ready;
+}
+
+static void fork_to(int count)
+{
+    remember(cudaEventRecord(side.fork, cudaStreamPerThread), "spreading");
+    for (int i = 0; i < count; i++)
+        remember(cudaStreamWaitEvent(side.stream[i], side.fork, 0), "spreading");
+}
+
+static void join_from(int count)
+{
+    for (int i = 0; i < count; i++) {
+        remember(cudaEventRecord(side.join[i], side.stream[i]), "spreading");
+        remember(cudaStreamWaitEvent(cudaStreamPerThread, side.join[i], 0), "spreading");
+    }
 }
 
 static void spread(int threads, int64_t blocks, facs_task *task, void *context)
 {
     (void)threads;
     const int branched = make_branches();
-    if (branched) {
-        remember(cudaEventRecord(side.fork, cudaStreamPerThread), "spreading");
-        for (int i = 0; i < BRANCHES; i++)
-            remember(cudaStreamWaitEvent(side.stream[i], side.fork, 0), "spreading");
-    }
+    if (branched) fork_to(BRANCHES);
     for (int64_t block = 0; block < blocks; block++) {
         current = branched ? side.stream[block % BRANCHES] : NULL;
         task(context, block, 0);
     }
     current = NULL;
-    for (int i = 0; branched && i < BRANCHES; i++) {
-        remember(cudaEventRecord(side.join[i], side.stream[i]), "spreading");
-        remember(cudaStreamWaitEvent(cudaStreamPerThread, side.join[i], 0), "spreading");
-    }
+    if (branched) join_from(BRANCHES);
+}
+
+int facs_cuda_fork(void)
+{
+    if (current || !make_branches()) return 0;
+    fork_to(1);
+    return 1;
+}
+
+void facs_cuda_go_aside(void)
+{
+    current = side.stream[0];
+}
+
+void facs_cuda_join(void)
+{
+    current = NULL;
+    join_from(1);
 }
 
 /* --- recordings: CUDA graphs */
