@@ -99,6 +99,13 @@ static inline void facs_cuda_launch_beginning(void (*kernel)(Parameters...), dim
 }
 #endif
 
+/* Lets as many blocks of a kernel be in a multiprocessor as its shared memory has room for. */
+template <class K> static inline void facs_cuda_prefer_shared(K *kernel)
+{
+    (void)cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                               cudaSharedmemCarveoutMaxShared);
+}
+
 /* Lets a kernel have more than 48 KiB of dynamic shared memory. */
 template <class K> static inline void facs_cuda_allow_shared(K *kernel, size_t bytes)
 {

@@ -37,7 +37,7 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
     row *const ring; /* DEPTH lines, of the warp */
     float w[9][2], start[2], scale[2], shift[2], moments[2][2];
     /* of the piece */
-    dw_lines<T, WINDOW> x;
+    dw_lines<T, WINDOW, 1> x;
     T *y;                         /* its next line */
     int columns, left, line, end; /* of y in the strip; where the window begins; of x */
     float v[WINDOW][2];
@@ -222,7 +222,8 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
         left = column * STRIDE - g.pad_left;
         line = at.row * STRIDE - g.pad_top;
         end = line + (at.rows - 1) * STRIDE + 3;
-        x.go_to(part, g.ci, p.wide, p.x + image_line * p.x_stride, p.x_stride, line, left, g.w);
+        x.go_to(dw_place_of<T>(part, p.wide), g.ci, p.wide, p.x + image_line * p.x_stride,
+                p.x_stride, line, left, g.w);
         y = p.y + (((int64_t)at.image * g.oh + at.row) * g.ow + column) * p.y_stride + c;
     }
 

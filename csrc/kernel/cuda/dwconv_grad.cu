@@ -42,6 +42,7 @@ static void launch_corrected(const dw_backward<T> &p)
     const size_t shared = sizeof(typename gradients::store);
 
     facs_cuda_allow_shared(dwconv_3x3_bwd<T, STRIDE, PHASE, CORRECT>, shared);
+    facs_cuda_prefer_shared(dwconv_3x3_bwd<T, STRIDE, PHASE, CORRECT>);
     FACS_LAUNCH_BEGINNING("dwconv_3x3_bwd", (dwconv_3x3_bwd<T, STRIDE, PHASE, CORRECT>), grid,
                           block, shared, p);
 }

@@ -43,16 +43,18 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
     typedef typename dw_stored<T>::pair pair;
     typedef pair round[ROWS][DW_LANES];
     typedef float line[WINDOW][2];
-    typedef struct lines {
-        dw_lines<T, COLUMNS> x;
-        dw_lines<T, WINDOW> dy, y;
-    } lines;
-    /* Shared memory; vectors and copies are there for want of registers. */
+    typedef dw_lines<T, COLUMNS, 0> lines_of_x;
+    typedef dw_lines<T, WINDOW, 0> lines_of_dy; /* and of y */
+    enum { OF_X, OF_DY, OF_Y, TENSORS };
+    /* Shared memory; vectors and what is next to be copied are there for want of registers. */
     typedef struct store {
         round rounds[DW_WARPS][DEPTH];
         float2 vectors[DW_WARPS][DW_VECTORS][DW_LANES];
-        lines copies[DW_WARPS][DW_LANES];
+        const T *from[DW_WARPS][TENSORS][DW_LANES];
+        ushort4 copies[DW_WARPS][DW_LANES]; /* to, and what is inside of x and dy */
     } store;
+    /* All blocks that registers are left for find room in a multiprocessor. */
+    static_assert(sizeof(T) > 2 || 4 * (sizeof(store) + 1024) <= 228 * 1024, "shared memory");
 
     const dw_backward<T> &p;
     const dw_part part;
@@ -102,16 +104,25 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
     template <int WIDE, int BEGUN> __device__ __forceinline__ void fetch(int at, int stage)
     {
         pair(*const to)[DW_LANES] = shared.rounds[threadIdx.y][stage];
-        lines &copies = shared.copies[threadIdx.y][threadIdx.x];
+        const T *(*const from)[DW_LANES] = shared.from[threadIdx.y];
+        const ushort4 copies = shared.copies[threadIdx.y][threadIdx.x];
         const int wanted = at >= 0 && at < p.g.oh && at * STRIDE < end;
+        lines_of_x x = {from[OF_X][threadIdx.x], copies.x, copies.y};
+        lines_of_dy dy = {from[OF_DY][threadIdx.x], copies.x, copies.z};
 #pragma unroll
         for (int i = 0; i < STRIDE; i++) {
             const int place = at * STRIDE + i;
-            copies.x.template copy<WIDE>(to + i * COLUMNS, p.x_stride, p.g.w,
-                                         (BEGUN || place >= begin) && place < end);
+            x.template copy<WIDE>(to + i * COLUMNS, p.x_stride, p.g.w,
+                                  (BEGUN || place >= begin) && place < end);
         }
-        copies.dy.template copy<WIDE>(to + DY, p.dy_stride, p.g.ow, wanted);
-        if (CORRECT) copies.y.template copy<WIDE>(to + Y, p.y_stride, p.g.ow, wanted);
+        dy.template copy<WIDE>(to + DY, p.dy_stride, p.g.ow, wanted);
+        from[OF_X][threadIdx.x] = x.from;
+        from[OF_DY][threadIdx.x] = dy.from;
+        if (CORRECT) {
+            dy.from = from[OF_Y][threadIdx.x];
+            dy.template copy<WIDE>(to + Y, p.y_stride, p.g.ow, wanted);
+            from[OF_Y][threadIdx.x] = dy.from;
+        }
         dw_end_copies();
     }
     __device__ __forceinline__ void fetch(int at, int stage)
@@ -260,19 +271,28 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
         const int64_t line = (int64_t)at.image * g.h * g.w;
         const int64_t dy_line = (int64_t)at.image * g.oh * g.ow;
         const T *other = (const T *)p.correction.y;
-        lines &copies = shared.copies[threadIdx.y][threadIdx.x];
+        const dw_place place = dw_place_of<T>(part, p.wide);
+        const T *(*const from)[DW_LANES] = shared.from[threadIdx.y];
+        lines_of_x x;
+        lines_of_dy dy;
         first = (column + g.pad_left - PHASE) / STRIDE - BEFORE;
         columns = c < g.ci ? g.w - column : 0;
         begin = at.row + g.pad_top;
         end = begin + at.rows;
         row = begin / STRIDE - (STRIDE == 1 ? 2 : 1);
-        copies.x.go_to(part, g.ci, p.wide, p.x + line * p.x_stride, p.x_stride,
-                       row * STRIDE - g.pad_top, column, g.w);
-        copies.dy.go_to(part, g.ci, p.wide, p.dy + dy_line * p.dy_stride, p.dy_stride, row,
-                        first, g.ow);
-        if (CORRECT)
-            copies.y.go_to(part, g.ci, p.wide, other + dy_line * p.y_stride, p.y_stride, row,
-                           first, g.ow);
+        x.go_to(place, g.ci, p.wide, p.x + line * p.x_stride, p.x_stride,
+                row * STRIDE - g.pad_top, column, g.w);
+        from[OF_X][threadIdx.x] = x.from;
+        if (CORRECT) {
+            dy.go_to(place, g.ci, p.wide, other + dy_line * p.y_stride, p.y_stride, row, first,
+                     g.ow);
+            from[OF_Y][threadIdx.x] = dy.from;
+        }
+        dy.go_to(place, g.ci, p.wide, p.dy + dy_line * p.dy_stride, p.dy_stride, row, first,
+                 g.ow);
+        from[OF_DY][threadIdx.x] = dy.from;
+        shared.copies[threadIdx.y][threadIdx.x] =
+            make_ushort4(place.to, x.inside, dy.inside, 0);
         dx = p.dx + (line + (int64_t)at.row * g.w + column) * p.dx_stride + c;
     }
 
