@@ -213,7 +213,7 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
         }
     }
 
-    __device__ __forceinline__ void go_to(const dw_piece &at)
+    template <int WIDE> __device__ __forceinline__ void go_to(const dw_piece &at)
     {
         const facs_conv &g = p.g;
         const int column = at.strip * DW_COLUMNS, c = part.channel;
@@ -222,16 +222,24 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
         left = column * STRIDE - g.pad_left;
         line = at.row * STRIDE - g.pad_top;
         end = line + (at.rows - 1) * STRIDE + 3;
-        x.go_to(dw_place_of<T>(part, p.wide), g.ci, p.wide, p.x + image_line * p.x_stride,
-                p.x_stride, line, left, g.w);
+        x.template go_to<WIDE>(dw_place_of<T, WIDE>(part), g.ci, p.x + image_line * p.x_stride,
+                               p.x_stride, line, left, g.w);
         y = p.y + (((int64_t)at.image * g.oh + at.row) * g.ow + column) * p.y_stride + c;
+    }
+
+    template <int WIDE> __device__ __forceinline__ void begin_piece(int number)
+    {
+        go_to<WIDE>(dw_piece_at(p.cut, part, number, p.g.oh));
+#pragma unroll
+        for (int i = 0; i < DEPTH - 1; i++) fetch<WIDE>(line + i, i);
     }
 
     __device__ __forceinline__ void piece(int number)
     {
-        go_to(dw_piece_at(p.cut, part, number, p.g.oh));
-#pragma unroll
-        for (int i = 0; i < DEPTH - 1; i++) fetch(line + i, i);
+        if (p.wide)
+            begin_piece<1>(number);
+        else
+            begin_piece<0>(number);
         const int full =
             p.wide && columns >= DW_COLUMNS && left >= -1 && left + WINDOW <= p.g.w + 1;
         if (__all_sync(0xffffffffu, full))

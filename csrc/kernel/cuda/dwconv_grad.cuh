@@ -264,14 +264,14 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
         return 1;
     }
 
-    __device__ __forceinline__ void go_to(const dw_piece &at)
+    template <int WIDE> __device__ __forceinline__ void go_to(const dw_piece &at)
     {
         const facs_conv &g = p.g;
         const int column = at.strip * COLUMNS, c = part.channel;
         const int64_t line = (int64_t)at.image * g.h * g.w;
         const int64_t dy_line = (int64_t)at.image * g.oh * g.ow;
         const T *other = (const T *)p.correction.y;
-        const dw_place place = dw_place_of<T>(part, p.wide);
+        const dw_place place = dw_place_of<T, WIDE>(part);
         const T *(*const from)[DW_LANES] = shared.from[threadIdx.y];
         lines_of_x x;
         lines_of_dy dy;
@@ -280,16 +280,16 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
         begin = at.row + g.pad_top;
         end = begin + at.rows;
         row = begin / STRIDE - (STRIDE == 1 ? 2 : 1);
-        x.go_to(place, g.ci, p.wide, p.x + line * p.x_stride, p.x_stride,
-                row * STRIDE - g.pad_top, column, g.w);
+        x.template go_to<WIDE>(place, g.ci, p.x + line * p.x_stride, p.x_stride,
+                               row * STRIDE - g.pad_top, column, g.w);
         from[OF_X][threadIdx.x] = x.from;
         if (CORRECT) {
-            dy.go_to(place, g.ci, p.wide, other + dy_line * p.y_stride, p.y_stride, row, first,
-                     g.ow);
+            dy.template go_to<WIDE>(place, g.ci, other + dy_line * p.y_stride, p.y_stride, row,
+                                    first, g.ow);
             from[OF_Y][threadIdx.x] = dy.from;
         }
-        dy.go_to(place, g.ci, p.wide, p.dy + dy_line * p.dy_stride, p.dy_stride, row, first,
-                 g.ow);
+        dy.template go_to<WIDE>(place, g.ci, p.dy + dy_line * p.dy_stride, p.dy_stride, row,
+                                first, g.ow);
         from[OF_DY][threadIdx.x] = dy.from;
         shared.copies[threadIdx.y][threadIdx.x] =
             make_ushort4(place.to, x.inside, dy.inside, 0);
@@ -314,11 +314,18 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
         }
     }
 
+    template <int WIDE> __device__ __forceinline__ void begin_piece(int number)
+    {
+        go_to<WIDE>(dw_piece_at(p.cut, part, number, p.g.h));
+#pragma unroll
+        for (int i = 0; i < DEPTH - 1; i++) fetch<WIDE, 0>(row + i, i);
+    }
     __device__ __forceinline__ void begin_piece(int number)
     {
-        go_to(dw_piece_at(p.cut, part, number, p.g.h));
-#pragma unroll
-        for (int i = 0; i < DEPTH - 1; i++) fetch(row + i, i);
+        if (p.wide)
+            begin_piece<1>(number);
+        else
+            begin_piece<0>(number);
     }
 
     __device__ __forceinline__ void end_piece()

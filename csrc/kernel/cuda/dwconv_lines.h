@@ -64,9 +64,9 @@ template <class T> __host__ __device__ static constexpr int dw_at_once()
     return 16 / sizeof(typename dw_stored<T>::pair);
 }
 
-template <class T> __device__ static inline dw_place dw_place_of(const dw_part &part, int wide)
+template <class T, int WIDE> __device__ static inline dw_place dw_place_of(const dw_part &part)
 {
-    const int at_once = wide ? dw_at_once<T>() : 1, across = part.lanes / at_once;
+    const int at_once = WIDE ? dw_at_once<T>() : 1, across = part.lanes / at_once;
     const int place = part.lane % across * at_once, first = part.lane / across;
     return {first, part.group + 2 * place, first * DW_LANES + part.strip * part.lanes + place};
 }
@@ -82,20 +82,19 @@ template <class T, int PIXELS, int NEAR> struct dw_lines {
 
     /* Before `line` of an image of lines of `width` pixels, where the window begins at
      * `column`. Neither has to be inside. */
-    __device__ __forceinline__ void go_to(const dw_place &place, int channels, int wide,
-                                          const T *image, int stride, int line, int column,
-                                          int width)
+    template <int WIDE>
+    __device__ __forceinline__ void go_to(const dw_place &place, int channels, const T *image,
+                                          int stride, int line, int column, int width)
     {
-        const int at_once = wide ? dw_at_once<T>() : 1, x = column + place.first;
+        enum { STEP = WIDE ? dw_at_once<T>() : 1 };
+        const int x = column + place.first;
         from = image + ((int64_t)line * width + x) * stride + place.channel;
         to = place.to;
         inside = 0;
 #pragma unroll
-        for (int i = 0; i < PIXELS; i++) {
-            const int more = i * at_once;
-            if (place.first + more < PIXELS && x + more >= 0 && x + more < width)
-                inside |= 1u << i;
-        }
+        for (int i = 0; i < PIXELS; i += STEP)
+            if (place.first + i < PIXELS && x + i >= 0 && x + i < width)
+                inside |= 1u << i / STEP;
         if (place.channel >= channels) inside = 0;
     }
 
