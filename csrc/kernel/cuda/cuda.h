@@ -109,9 +109,9 @@ template <class K> static inline void facs_cuda_prefer_shared(K *kernel)
 /* Lets a kernel have more than 48 KiB of dynamic shared memory. */
 template <class K> static inline void facs_cuda_allow_shared(K *kernel, size_t bytes)
 {
-    if (bytes > 48 * 1024)
-        (void)cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                   (int)bytes);
+    if (bytes <= 48 * 1024) return;
+    (void)cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+    facs_cuda_prefer_shared(kernel);
 }
 
 static inline unsigned facs_cuda_blocks(int64_t items, int per_block)
