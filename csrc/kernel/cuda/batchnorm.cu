@@ -290,29 +290,45 @@ void facs_cuda_rows<T>::norm_bwd(const facs_context *ctx, const facs_tensor *dx,
 FACS_CUDA_ROW(norm_bwd)
 
 template <class T> struct correcting {
+    /* Pixels of both that a thread asks for before it stores the first of them, behind which
+     * no load may be moved. */
+    enum { AT_ONCE = sizeof(T) == 2 ? 3 : 2 };
     pixel_rows<T> dy, y;
     const float *slope, *offset;
-
-    template <int V> struct channels {
-        float slope[V], offset[V];
-    };
-    template <int V> __device__ channels<V> at(int c) const
-    {
-        channels<V> k;
-        get_vector<V>(k.slope, slope + c);
-        get_vector<V>(k.offset, offset + c);
-        return k;
-    }
-    template <int V> __device__ void run(const channels<V> &k, int64_t p, int c) const
-    {
-        float g[V], v[V];
-        get<V>(g, dy.at(p, c));
-        get<V>(v, y.at(p, c));
-#pragma unroll
-        for (int i = 0; i < V; i++) g[i] += k.slope[i] * v[i] + k.offset[i];
-        put<V>(dy.at(p, c), g);
-    }
 };
+
+template <int V, class T>
+__global__ static void __launch_bounds__(PIXEL_THREADS, 4)
+    correct_pixels(correcting<T> f, int64_t pixels, int channels)
+{
+    facs_cuda_begin();
+    const int AT_ONCE = correcting<T>::AT_ONCE;
+    const int c = (int)(blockIdx.y * blockDim.x + threadIdx.x) * V;
+    const int64_t dy_row = blockDim.y * f.dy.stride, y_row = blockDim.y * f.y.stride;
+    float slope[V], offset[V];
+    if (c >= channels) return;
+    get_vector<V>(slope, f.slope + c);
+    get_vector<V>(offset, f.offset + c);
+    for (int64_t p = (int64_t)blockIdx.x * blockDim.y * AT_ONCE + threadIdx.y; p < pixels;
+         p += (int64_t)gridDim.x * blockDim.y * AT_ONCE) {
+        const int64_t left = pixels - p;
+        T *const dy = f.dy.at(p, c);
+        const T *const y = f.y.at(p, c);
+        float g[AT_ONCE][V], v[AT_ONCE][V];
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; k++) {
+            const int there = k * (int)blockDim.y < left ? k : 0;
+            get<V>(g[k], dy + there * dy_row);
+            get<V>(v[k], y + there * y_row);
+        }
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; k++) {
+#pragma unroll
+            for (int i = 0; i < V; i++) g[k][i] += slope[i] * v[k][i] + offset[i];
+            if (k * (int)blockDim.y < left) put<V>(dy + k * dy_row, g[k]);
+        }
+    }
+}
 
 template <class T>
 void facs_cuda_rows<T>::correct(const facs_context *, const facs_tensor *dy,
@@ -320,6 +336,15 @@ void facs_cuda_rows<T>::correct(const facs_context *, const facs_tensor *dy,
 {
     const correcting<T> f = {rows_of<T>(dy), rows_of<T>(correction->y), correction->slope,
                              correction->offset};
-    for_each_pixel("correct", f, facs_tensor_pixels(dy), dy->c, all_by_eight(dy->c, f.dy, f.y));
+    const int64_t pixels = facs_tensor_pixels(dy);
+    const int wide = all_by_eight(dy->c, f.dy, f.y);
+    const pixel_layout l = pixel_layout_of(pixels, dy->c, wide ? 8 : 1, f.AT_ONCE, MAP_BLOCKS);
+    if (pixels == 0) return;
+    if (wide)
+        FACS_LAUNCH_BEGINNING("correct", (correct_pixels<8, T>), l.grid, l.block, 0, f, pixels,
+                              dy->c);
+    else
+        FACS_LAUNCH_BEGINNING("correct", (correct_pixels<1, T>), l.grid, l.block, 0, f, pixels,
+                              dy->c);
 }
 FACS_CUDA_ROW(correct)

@@ -94,6 +94,11 @@ __device__ static inline void put(T *p, const float v[V], int accumulate = 0)
 /* V numbers of a vector of channels, which may lie anywhere. */
 template <int V> __device__ static inline void get_vector(float v[V], const float *p)
 {
+    if constexpr (V == 8)
+        if ((uintptr_t)p % 16 == 0) {
+            load_eight(v, p);
+            return;
+        }
 #pragma unroll
     for (int i = 0; i < V; i++) v[i] = p[i];
 }
