@@ -176,7 +176,8 @@ template <class T> static shape shape_of(int64_t rows, int columns)
     shape s;
     s.tile_columns = !narrow ? 64 : columns <= 32 ? 32 : columns <= 64 ? 64 : 128;
     s.across = facs_cuda_blocks(columns, s.tile_columns);
-    s.tile_rows = !narrow || (int64_t)facs_cuda_blocks(rows, 128) * s.across < 132 ? 64 : 128;
+    s.tile_rows =
+        !narrow || (int64_t)facs_cuda_blocks(rows, 128) * s.across < MULTIPROCESSORS ? 64 : 128;
     const unsigned tiles = facs_cuda_blocks(rows, s.tile_rows);
     const unsigned most = (BLOCKS + s.across - 1) / s.across;
     s.blocks = tiles < most ? tiles : most;
@@ -223,11 +224,13 @@ static unsigned run_product(const facs_conv *g, const reading<T> &r, const facs_
     const int padded = facs_conv_padded(end.columns);
     if constexpr (sizeof(T) == 2)
         if (r.wide && !r.paired && facs_conv_is_pointwise(g)) {
-            const pointwise_shape s = pointwise_shape_of(rows, end.columns, r.inner);
+            const pointwise_shape s = pointwise_shape_of(rows, end.columns, depth);
             const pointwise_factors f = {r.data, r.stride, r.inner, weights,
                                          padded, depth,    r.norm};
-            run_pointwise(s, f, rows, end);
-            return s.blocks;
+            if (s.blocks) {
+                run_pointwise(s, f, rows, end);
+                return s.blocks;
+            }
         }
     const shape s = shape_of<T>(rows, end.columns);
     if constexpr (sizeof(T) == 2)

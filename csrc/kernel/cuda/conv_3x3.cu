@@ -5,16 +5,11 @@
 
 int facs_cuda_conv3x3_fits(const facs_conv *g)
 {
-    int device = 0, most = 0;
     if (g->kh != 3 || g->kw != 3 || g->stride != 1 || g->pad_top != 1 || g->pad_left != 1 ||
         g->groups != 1 || g->oh != g->h || g->ow != g->w || g->co != GROUP || g->ci % GROUP ||
         g->ci > MOST_GROUPS * GROUP)
         return 0;
-    if (cudaGetDevice(&device) != cudaSuccess ||
-        cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) !=
-            cudaSuccess)
-        return 0;
-    return (size_t)most >= SHARED_WANTED;
+    return facs_cuda_shared_limit() >= SHARED_WANTED;
 }
 
 int64_t facs_cuda_conv3x3_packed(const facs_conv *g)

@@ -16,7 +16,6 @@ enum {
     WARPS = 8,
     GROUP = 32, /* channels of a slice, and written at a time */
     MOST_GROUPS = 4,
-    MULTIPROCESSORS = 132, /* blocks of a launch: each fills one */
     GROUP_WEIGHTS = 9 * GROUP * GROUP,
     SHARED_WANTED = 227 * 1024
 };

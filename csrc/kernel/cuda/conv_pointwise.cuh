@@ -248,38 +248,48 @@ struct pointwise_shape {
     unsigned blocks, across;
 };
 
+/* What a block of a tile has of shared memory: its stages and the norm of the channels read. */
+template <int ROWS, int COLUMNS> static inline size_t pointwise_bytes(int depth)
+{
+    typedef pointwise_plan<ROWS, COLUMNS> P;
+    return P::BYTES + (size_t)(depth + P::DEEP - 1) / P::DEEP * P::DEEP * sizeof(float2);
+}
+
 /* What a tile takes, in units of one multiplication: the product itself, the factors it brings
  * and its end. */
 template <int ROWS, int COLUMNS>
-static inline void consider_tile(pointwise_shape *best, int64_t *least, int64_t rows,
-                                 int columns, int inner)
+static inline void consider_tile(pointwise_shape *best, int64_t *least, size_t shared,
+                                 int64_t rows, int columns, int depth)
 {
-    static const int RESIDENT = pointwise_plan<ROWS, COLUMNS>::RESIDENT * 132;
+    static const int RESIDENT = pointwise_plan<ROWS, COLUMNS>::RESIDENT * MULTIPROCESSORS;
     if (COLUMNS > 32 && columns <= COLUMNS / 2) return;
+    if (pointwise_bytes<ROWS, COLUMNS>(depth) > shared) return;
     const unsigned across = facs_cuda_blocks(columns, COLUMNS);
     const unsigned tiles = facs_cuda_blocks(rows, ROWS);
     const unsigned most = across < RESIDENT ? RESIDENT / across : 1;
     const unsigned blocks = tiles < most ? tiles : most;
     const int64_t rounds = (tiles + blocks - 1) / blocks;
     const int64_t work =
-        (int64_t)ROWS * COLUMNS * (inner + 100) + 67 * (ROWS + COLUMNS) * inner;
+        (int64_t)ROWS * COLUMNS * (depth + 100) + 67 * (ROWS + COLUMNS) * depth;
     const int64_t time = rounds * work * pointwise_plan<ROWS, COLUMNS>::RESIDENT;
     if (*least && time >= *least) return;
     *least = time;
     *best = pointwise_shape{ROWS, COLUMNS, blocks, across};
 }
 
-/* The tile whose rounds of resident blocks are over first. */
-static inline pointwise_shape pointwise_shape_of(int64_t rows, int columns, int inner)
+/* The tile whose rounds of resident blocks are over first; no blocks where none has the shared
+ * memory it wants. */
+static inline pointwise_shape pointwise_shape_of(int64_t rows, int columns, int depth)
 {
+    const size_t shared = facs_cuda_shared_limit();
     pointwise_shape best = {};
     int64_t least = 0;
-    consider_tile<128, 128>(&best, &least, rows, columns, inner);
-    consider_tile<128, 64>(&best, &least, rows, columns, inner);
-    consider_tile<64, 128>(&best, &least, rows, columns, inner);
-    consider_tile<64, 64>(&best, &least, rows, columns, inner);
-    consider_tile<128, 32>(&best, &least, rows, columns, inner);
-    consider_tile<64, 32>(&best, &least, rows, columns, inner);
+    consider_tile<128, 128>(&best, &least, shared, rows, columns, depth);
+    consider_tile<128, 64>(&best, &least, shared, rows, columns, depth);
+    consider_tile<64, 128>(&best, &least, shared, rows, columns, depth);
+    consider_tile<64, 64>(&best, &least, shared, rows, columns, depth);
+    consider_tile<128, 32>(&best, &least, shared, rows, columns, depth);
+    consider_tile<64, 32>(&best, &least, shared, rows, columns, depth);
     return best;
 }
 
@@ -291,8 +301,7 @@ static void launch_pointwise(const pointwise_shape &s, const pointwise_factors &
     const dim3 grid(s.blocks, s.across);
     if constexpr (End::NORMED)
         if (f.norm.scale) {
-            const int depth = (f.depth + P::DEEP - 1) / P::DEEP * P::DEEP;
-            const size_t bytes = P::BYTES + (size_t)depth * sizeof(float2);
+            const size_t bytes = pointwise_bytes<ROWS, COLUMNS>(f.depth);
             facs_cuda_allow_shared(pointwise<ROWS, COLUMNS, true, End>, bytes);
             FACS_LAUNCH_BEGINNING("pointwise", (pointwise<ROWS, COLUMNS, true, End>), grid,
                                   P::LANES, bytes, f, rows, end);

@@ -127,7 +127,7 @@ static inline int facs_cuda_is_stem(const facs_conv *g, const facs_tensor *x)
            x->n * g->h * g->w < (int64_t)1 << 31;
 }
 
-enum { STEM_BLOCKS = 2 * 132 };
+enum { STEM_BLOCKS = 2 * MULTIPROCESSORS };
 
 /* y and, where wanted, partial sums of blocks, whose number is returned; bias, clamp and
  * moments as of conv_fwd. */

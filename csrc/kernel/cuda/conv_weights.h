@@ -8,17 +8,6 @@
  * the tensors lie is not its own, and has done nothing then; *_scratch is in bytes, for any
  * number of images. */
 
-/* Bytes of shared memory that a block may have on the current device, 0 if that is not known.
- */
-static inline size_t facs_cuda_shared_limit(void)
-{
-    int device = 0, bytes = 0;
-    if (cudaGetDevice(&device) != 0 ||
-        cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != 0)
-        return 0;
-    return (size_t)bytes;
-}
-
 /* 1x1, stride 1, channels in eights; no correction. */
 size_t facs_cuda_pointwise_weights_scratch(const facs_conv *g);
 int facs_cuda_pointwise_weights(float *dw, void *scratch, const facs_conv *g,

@@ -282,7 +282,6 @@ __global__ static void __launch_bounds__(THREADS, P::RESIDENT)
 /* --- launching */
 
 /* Multiprocessors that the shape of a launch is chosen for. */
-static const int MULTIPROCESSORS = 132;
 
 static const int64_t WIDEST = INT32_MAX / PIXELS; /* rows, so that a step's numbers are ints */
 

@@ -114,6 +114,20 @@ template <class K> static inline void facs_cuda_allow_shared(K *kernel, size_t b
     facs_cuda_prefer_shared(kernel);
 }
 
+/* Bytes of shared memory that a block may have on the current device, 0 if that is not known.
+ */
+static inline size_t facs_cuda_shared_limit(void)
+{
+    int device = 0, bytes = 0;
+    if (cudaGetDevice(&device) != 0 ||
+        cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != 0)
+        return 0;
+    return (size_t)bytes;
+}
+
+/* Of an H100 or H200, for which work is cut; other GPUs take more or fewer rounds. */
+enum { MULTIPROCESSORS = 132 };
+
 static inline unsigned facs_cuda_blocks(int64_t items, int per_block)
 {
     return (unsigned)((items + per_block - 1) / per_block);

@@ -6,8 +6,8 @@
  * read once for the three lines of y that it reaches: their sums are in registers, and lines
  * that come next are on their way to shared memory. */
 
-/* Blocks of DW_THREADS that are at work at a time on 132 multiprocessors. */
-enum { DW_RESIDENT = 4 * 132 };
+/* Blocks of DW_THREADS that are at work at a time. */
+enum { DW_RESIDENT = 4 * MULTIPROCESSORS };
 
 template <class T> struct dw_forward {
     const T *x;

@@ -5,8 +5,8 @@
 /* Both gradients of a depthwise convolution in one pass over the pixels of x, with the norm
  * of x and its sums. */
 
-/* Blocks of DW_THREADS that are at work at a time on 132 multiprocessors. */
-enum { DW_RESIDENT = 4 * 132 };
+/* Blocks of DW_THREADS that are at work at a time. */
+enum { DW_RESIDENT = 4 * MULTIPROCESSORS };
 
 /* --- 3x3 */
 

@@ -8,7 +8,7 @@
  * belongs to a channel is read once; threadIdx.x and blockIdx.y say which. threadIdx.y and
  * blockIdx.x take the pixels in turn, so that neighbouring threads read neighbouring memory. */
 
-enum { PIXEL_THREADS = 256, PIXEL_LANES = 32, MULTIPROCESSORS = 132 /* of an H100 or H200 */ };
+enum { PIXEL_THREADS = 256, PIXEL_LANES = 32 };
 enum { MAP_BLOCKS = 16 * MULTIPROCESSORS, REDUCE_BLOCKS = 3 * MULTIPROCESSORS };
 
 typedef struct pixel_layout {
