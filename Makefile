@@ -109,7 +109,7 @@ bench-kernels:
 TOOL ?= memcheck
 CUDA_LIBRARY := $(CURDIR)/build/cuda/lib
 CUDA_PYTHON := PYTHONPATH=$(CUDA_LIBRARY) $(PYTHON)
-CUDA_KERNELS := FACS_TEST_PLUGIN=$(CUDA_LIBRARY)/facsnet/libfacs_cuda.so CUDA_LAUNCH_BLOCKING=1
+CUDA_KERNELS := FACS_TEST_PLUGIN=$(CUDA_LIBRARY)/facsnet/libfacs_cuda.so
 
 cuda:
 	@FACS_WERROR=1 $(PYTHON) tools/cuda_plugin.py build/cuda/all/libfacs_cuda.so build/cuda/objects

@@ -11,8 +11,10 @@ struct facs_optimiser {
     const facs_kernels *kernels;
     const facs_device *device;
     int first_node;
-    int64_t start, count;                              /* of the trained part in the slab */
-    facs_real *first_moment, *second_moment, *average; /* of the trained part */
+    /* Of the slab from the first trained number to the end: behind what is trained lie all
+     * running statistics, those of frozen blocks too, which stay as they are. */
+    int64_t start, count;
+    facs_real *first_moment, *second_moment, *average; /* of that part */
     double power1, power2;                             /* beta^t */
     double steps;                                      /* t */
 };

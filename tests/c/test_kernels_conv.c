@@ -12,6 +12,9 @@
 
 static const facs_clamp NO_CLAMP = {-INFINITY, INFINITY};
 
+/* Whether a plugin is tested beside the CPU's rungs. */
+static int on_device;
+
 typedef struct conv_case {
     facs_conv g;
     int depthwise, accumulate;
@@ -92,7 +95,8 @@ static conv_case case_create(facs_rng *rng, const facs_conv *g, int64_t n)
     static const int x_gaps[] = {0, 5, 8}, dy_gaps[] = {0, 7, 16};
     conv_case c = {.g = *g, .depthwise = g->groups > 1 || (g->ci == 1 && g->co == 1)};
     const int inputs = g->ci / g->groups;
-    const int four_a_pixel = g->ci == 3 && facs_rng_below(rng, 2); /* as images lie */
+    /* As images lie; large ones always. */
+    const int four_a_pixel = g->ci == 3 && (facs_rng_below(rng, 2) || g->h >= 128);
     const int x_gap = four_a_pixel ? 1 : x_gaps[facs_rng_below(rng, 3)];
     c.x = sample_random(rng, n, g->h, g->w, g->ci, x_gap);
     c.dy = sample_random(rng, n, g->oh, g->ow, g->co, dy_gaps[facs_rng_below(rng, 3)]);
@@ -376,7 +380,7 @@ static void check_case(facs_rng *rng, const facs_conv *g, int64_t n)
         check_rungs(name, run_fwd, &c, &m, &y, ulps_of(depth));
         check_rungs(name, run_bwd_x, &c, &m, &dx, ulps_of(reached) + 4);
         check_rungs(name, run_bwd_w, &c, &m, &dw, ulps_of(pixels) + 4);
-        if (c.depthwise || g->kh > 1) continue;
+        if (c.depthwise || (g->kh > 1 && !on_device)) continue;
         check_rungs(name, run_both_x, &c, &m, &dx, ulps_of(reached) + 4);
         check_rungs(name, run_both_w, &c, &m, &dw, ulps_of(pixels) + 4);
     }
@@ -485,7 +489,27 @@ static const facs_conv fixed[] = {
     {19, 21, 3, 10, 11, 64, 7, 7, 2, 3, 3, 1},
 };
 
-enum { FIXED = sizeof fixed / sizeof *fixed, DRAWN = 60, CASES = FIXED + DRAWN + 3 };
+/* More tiles of every size than a GPU takes at a time, and depths that few kernels are for. */
+static const struct {
+    facs_conv g;
+    int64_t n;
+} many_tiles[] = {
+    {{96, 96, 64, 96, 96, 64, 1, 1, 1, 0, 0, 1}, 8},
+    {{72, 72, 128, 72, 72, 128, 1, 1, 1, 0, 0, 1}, 8},
+    {{120, 120, 32, 120, 120, 32, 1, 1, 1, 0, 0, 1}, 8},
+    {{96, 96, 32, 96, 96, 32, 3, 3, 1, 1, 1, 1}, 4},
+    {{11, 9, 64, 11, 9, 32, 3, 3, 1, 1, 1, 1}, 3},
+    {{14, 14, 96, 14, 14, 32, 3, 3, 1, 1, 1, 1}, 2},
+    {{128, 128, 3, 64, 64, 32, 3, 3, 2, 1, 1, 1}, 9},
+    {{7, 7, 1024, 7, 7, 1024, 3, 3, 1, 1, 1, 1024}, 140},
+};
+
+enum {
+    FIXED = sizeof fixed / sizeof *fixed,
+    DRAWN = 60,
+    CASES = FIXED + DRAWN + 3,
+    MANY = sizeof many_tiles / sizeof *many_tiles /* where a plugin is tested */
+};
 
 static void check_geometry(facs_rng *rng, const facs_conv *g, int64_t n)
 {
@@ -503,7 +527,11 @@ static void check_one(int i)
     static const facs_conv deep = {14, 14, 512, 14, 14, 64, 3, 3, 1, 1, 1, 1};
     facs_rng rng = facs_rng_stream(1, FACS_RNG_SYNTHETIC, 0, (uint32_t)i);
 
-    if (i < FIXED) {
+    if (i >= CASES) {
+        narrow_samples = 1;
+        check_case(&rng, &many_tiles[i - CASES].g, many_tiles[i - CASES].n);
+        narrow_samples = 0;
+    } else if (i < FIXED) {
         check_geometry(&rng, fixed + i, 1);
         check_geometry(&rng, fixed + i, 2);
         check_adjoint(&rng, fixed + i, 2);
@@ -523,7 +551,7 @@ static void check_one(int i)
 /* Every case in turn is taken by the next of `parts`, the largest first. */
 static void check_part(int part, int parts)
 {
-    for (int i = CASES - 1; i >= 0; i--)
+    for (int i = CASES + (on_device ? MANY : 0) - 1; i >= 0; i--)
         if (i % parts == part) check_one(i);
 }
 
@@ -563,7 +591,8 @@ int main(void)
 {
     enum { MOST = 12 };
     const char *path = getenv("FACS_TEST_PLUGIN");
-    const int threads = path && *path ? facs_threads_default() : 1;
+    on_device = path && *path;
+    const int threads = on_device ? facs_threads_default() : 1;
     const int parts = threads < MOST ? threads : MOST;
     child children[MOST];
 

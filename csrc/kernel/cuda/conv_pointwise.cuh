@@ -302,7 +302,10 @@ static void launch_pointwise(const pointwise_shape &s, const pointwise_factors &
     if constexpr (End::NORMED)
         if (f.norm.scale) {
             const size_t bytes = pointwise_bytes<ROWS, COLUMNS>(f.depth);
-            facs_cuda_allow_shared(pointwise<ROWS, COLUMNS, true, End>, bytes);
+            /* The same for every depth: what is allowed is the process's, and threads launch
+             * at a time. */
+            facs_cuda_allow_shared(pointwise<ROWS, COLUMNS, true, End>,
+                                   facs_cuda_shared_limit());
             FACS_LAUNCH_BEGINNING("pointwise", (pointwise<ROWS, COLUMNS, true, End>), grid,
                                   P::LANES, bytes, f, rows, end);
             return;

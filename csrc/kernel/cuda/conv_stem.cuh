@@ -95,7 +95,8 @@ template <class P> struct stem_halo {
 };
 
 /* Where in the halo the piece lies that output (line, column) reads as chunk `chunk`. A chunk
- * behind the last is the last, which meets weights of 0. */
+ * behind the last is the last, and a tap behind the kernel's last reads a pixel: both meet
+ * weights of 0, so that a pixel which is not finite spoils one output more. */
 template <class P, int PAIRS>
 __device__ static inline const bfloat16 *stem_piece(const bfloat16 *halo, int line, int column,
                                                     int chunk)

@@ -303,6 +303,10 @@ void facs_cuda_rows<T>::conv_bwd_w(const facs_context *ctx, const facs_conv *g, 
 FACS_CUDA_ROW(conv_bwd_scratch)
 FACS_CUDA_ROW(conv_bwd_w)
 
+/* Multiplications from which on both gradients run side by side: the edges of a fork cost small
+ * layers more than it hides. */
+static const double WORTH_A_FORK = 2e9;
+
 template <class T>
 void facs_cuda_rows<T>::conv_bwd(const facs_context *ctx, const facs_conv *g,
                                  const facs_tensor *dx, facs_real *dw, const facs_tensor *x,
@@ -313,7 +317,8 @@ void facs_cuda_rows<T>::conv_bwd(const facs_context *ctx, const facs_conv *g,
     facs_context behind = *ctx;
     behind.scratch = (char *)ctx->scratch + weights_scratch<T>(g, dy->n);
     if (correction) facs_cuda_rows<T>::correct(ctx, dy, correction);
-    const int forked = facs_cuda_fork();
+    const double work = (double)facs_tensor_pixels(dy) * g->kh * g->kw * g->ci * g->co;
+    const int forked = work >= WORTH_A_FORK && facs_cuda_fork();
     facs_cuda_rows<T>::conv_bwd_x(&behind, g, dx, x, norm, dy, NULL, packed, accumulate);
     if (forked) facs_cuda_go_aside();
     facs_cuda_rows<T>::conv_bwd_w(ctx, g, dw, x, norm, dy, NULL);

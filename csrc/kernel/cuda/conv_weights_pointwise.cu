@@ -281,8 +281,6 @@ __global__ static void __launch_bounds__(THREADS, P::RESIDENT)
 
 /* --- launching */
 
-/* Multiprocessors that the shape of a launch is chosen for. */
-
 static const int64_t WIDEST = INT32_MAX / PIXELS; /* rows, so that a step's numbers are ints */
 
 struct shape {

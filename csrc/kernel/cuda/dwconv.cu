@@ -2,9 +2,9 @@
 
 #include <math.h>
 
-/* Depthwise convolution forward. Packed weights are [kh][kw][c], as given. A line of x is
- * read once for the three lines of y that it reaches: their sums are in registers, and lines
- * that come next are on their way to shared memory. */
+/* Depthwise convolution forward. Packed weights are [kh][kw][c], as given. A line of x is read
+ * once for the three lines of y that it reaches: their sums are in registers, next lines on
+ * their way. */
 
 /* Blocks of DW_THREADS that are at work at a time. */
 enum { DW_RESIDENT = 4 * MULTIPROCESSORS };
@@ -66,7 +66,7 @@ template <class T, int STRIDE, int NORM> struct dw_walk {
     template <int WIDE> __device__ __forceinline__ void fetch(int at, int stage)
     {
         x.template copy<WIDE>(ring[stage], p.x_stride, p.g.w, at >= 0 && at < min(end, p.g.h));
-        dw_end_copies();
+        end_copies();
     }
     __device__ __forceinline__ void fetch(int at, int stage)
     {

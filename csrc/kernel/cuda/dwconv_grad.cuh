@@ -123,7 +123,7 @@ template <class T, int STRIDE, int PHASE, int CORRECT> struct dw_gradient {
             dy.template copy<WIDE>(to + Y, p.y_stride, p.g.ow, wanted);
             from[OF_Y][threadIdx.x] = dy.from;
         }
-        dw_end_copies();
+        end_copies();
     }
     __device__ __forceinline__ void fetch(int at, int stage)
     {

@@ -1,6 +1,7 @@
 #ifndef FACS_KERNEL_CUDA_DWCONV_LINES_H
 #define FACS_KERNEL_CUDA_DWCONV_LINES_H
 
+#include "kernel/cuda/copies.h"
 #include "kernel/cuda/dwconv.h"
 
 /* Lines on their way to a warp. What its threads read next is copied into shared memory that
@@ -13,7 +14,7 @@
 template <int BYTES, int NEAR>
 __device__ static inline void dw_copy(void *to, const void *from, unsigned inside, int wanted)
 {
-    const unsigned address = (unsigned)__cvta_generic_to_shared(to);
+    const unsigned address = shared_address(to);
     if (NEAR || BYTES < 16)
         asm volatile("{\n"
                      ".reg .pred outside, wanted;\n"
@@ -34,16 +35,10 @@ __device__ static inline void dw_copy(void *to, const void *from, unsigned insid
                      : "memory");
 }
 
-/* Ends a group of copies of the thread. */
-__device__ static inline void dw_end_copies(void)
-{
-    asm volatile("cp.async.commit_group;" ::: "memory");
-}
-
 /* Waits for all groups of all threads of the warp but the last LEFT. */
 template <int LEFT> __device__ static inline void dw_wait_for_copies(void)
 {
-    asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
+    wait_for_copies<LEFT>();
     __syncwarp();
 }
 

@@ -2,8 +2,8 @@
 
 /* Partial sums of blocks become results. These launches are short and many, so that what they
  * take is the latency of memory: a thread asks for all that it adds at once, V neighbouring
- * numbers of every ROWS-th block, in double. Warps and then the block add their rows up, always
- * in the same order. */
+ * numbers of every ROWS-th block. Warps and then the block add their rows up, always in the
+ * same order, in double; sums of which there are many are few blocks' and stay in float. */
 
 enum { SUM_THREADS = 256, SUM_WARPS = SUM_THREADS / 32 };
 

@@ -1,7 +1,7 @@
 #ifndef FACS_KERNEL_CUDA_TILE_CUH
 #define FACS_KERNEL_CUDA_TILE_CUH
 
-#include "kernel/cuda/cuda.h"
+#include "kernel/cuda/copies.h"
 
 /* A block's tile of a matrix product, ROWS x COLUMNS sums, DEPTH deep at a time out of shared
  * memory. bfloat16 goes through the tensor cores (mma.sync, from sm_80), float through FMA. */
@@ -69,53 +69,6 @@ __device__ static inline eight<T> fetch_eight(const T *p, int count, int wide)
 #pragma unroll
     for (int i = 0; i < 8; i++) v[i] = i < count ? number_of(p[i]) : 0;
     return packed_of<T>(v);
-}
-
-__device__ static inline unsigned shared_address(const void *p)
-{
-    return (unsigned)__cvta_generic_to_shared(p);
-}
-
-/* Copies into shared memory that go on while the thread does; what is not inside becomes 0,
- * and its source only has to be an address of memory. */
-__device__ static inline void copy_sixteen(void *to, const void *from, int inside)
-{
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)),
-                 "l"(from), "r"(inside ? 16 : 0)
-                 : "memory");
-}
-
-/* The same by addresses of shared memory; bytes: 16, or 0 where nothing is read. */
-__device__ static inline void copy_sixteen_to(unsigned to, const void *from, unsigned bytes)
-{
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
-                 "r"(bytes)
-                 : "memory");
-}
-
-__device__ static inline void copy_eight_bytes(void *to, const void *from, int inside)
-{
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(shared_address(to)),
-                 "l"(from), "r"(inside ? 8 : 0)
-                 : "memory");
-}
-
-template <class T> __device__ static inline void copy_numbers(T *to, const T *from, int inside)
-{
-#pragma unroll
-    for (size_t i = 0; i < 8 * sizeof(T); i += 16)
-        copy_sixteen((char *)to + i, (const char *)from + i, inside);
-}
-
-/* Ends a group of copies; wait_for_copies lets the last LEFT groups be under way. */
-__device__ static inline void end_copies(void)
-{
-    asm volatile("cp.async.commit_group;" ::: "memory");
-}
-
-template <int LEFT> __device__ static inline void wait_for_copies(void)
-{
-    asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
 }
 
 /* p: address of shared memory */
