@@ -9,6 +9,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 enum { CHECK_SHOWN = 25 }; /* failures printed; the rest is only counted */
 
@@ -47,6 +48,15 @@ static inline int check_count(int passed)
     } while (0)
 
 #define CHECK_OK(expression) CHECK_STATUS(expression, FACS_OK)
+
+/* Writes to path[size] where a file of this name is among other temporary ones: in TMPDIR, or
+ * /tmp where it is not set. */
+static inline void check_temporary(char *path, size_t size, const char *name)
+{
+    const char *folder = getenv("TMPDIR");
+    const int length = snprintf(path, size, "%s/%s", folder && *folder ? folder : "/tmp", name);
+    CHECK(length > 0 && (size_t)length < size);
+}
 
 /* Prints "name: N passed, N failed"; the exit status of main. */
 static inline int check_report(const char *name)

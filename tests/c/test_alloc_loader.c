@@ -69,7 +69,7 @@ enum { COUNT = 9, SIDE = 12, BMP_BYTES = 54 + 3 * SIDE * SIDE };
 static uint8_t pixels[COUNT][SIDE * SIDE * 3];
 static facs_image images[COUNT];
 static float labels[COUNT];
-static char name[] = "/tmp/facs_alloc_XXXXXX.bmp";
+static char name[256];
 static const char *paths[COUNT];
 
 /* One black image, under all paths. */
@@ -77,6 +77,7 @@ static void write_image(void)
 {
     uint8_t file[BMP_BYTES] = {'B', 'M', BMP_BYTES & 255, BMP_BYTES >> 8};
     file[10] = 54, file[14] = 40, file[18] = file[22] = SIDE, file[26] = 1, file[28] = 24;
+    check_temporary(name, sizeof name, "facs_alloc_XXXXXX.bmp");
     const int descriptor = mkstemps(name, 4);
     FILE *out = descriptor < 0 ? NULL : fdopen(descriptor, "wb");
     CHECK(out && fwrite(file, 1, sizeof file, out) == sizeof file);

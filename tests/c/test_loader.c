@@ -19,7 +19,7 @@ enum { IMAGE = 3 * SIZE * SIZE, BMP_ROW = (3 * WIDTH + 3) / 4 * 4 };
 static uint8_t pixels[COUNT][HEIGHT * WIDTH * 3];
 static facs_image images[COUNT];
 static float labels[COUNT * LABELS];
-static char folder[] = "/tmp/facs_loader_XXXXXX", names[COUNT][64];
+static char folder[256], names[COUNT][sizeof folder + 16];
 static const char *paths[COUNT];
 
 /* One pass, row by row of the table. */
@@ -57,6 +57,7 @@ static void write_bmp(int row, size_t cut)
 static void make_samples(void)
 {
     facs_rng rng = facs_rng_stream(1, FACS_RNG_SYNTHETIC, 0, 0);
+    check_temporary(folder, sizeof folder, "facs_loader_XXXXXX");
     CHECK(mkdtemp(folder) != NULL);
     for (int i = 0; i < COUNT; i++) {
         for (int j = 0; j < HEIGHT * WIDTH * 3; j++)

@@ -12,7 +12,7 @@
 
 /* How much memory there is, read off small copies of /proc and /sys, and what is refused. */
 
-static char root[64] = "/tmp/facs_memory_XXXXXX";
+static char root[256];
 
 static void write_file(const char *path, const char *text)
 {
@@ -30,8 +30,8 @@ static void write_file(const char *path, const char *text)
 
 static void clear(void)
 {
-    char command[128];
-    (void)snprintf(command, sizeof command, "rm -rf %s", root);
+    char command[sizeof root + 16];
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", root);
     CHECK(system(command) == 0);
 }
 
@@ -116,6 +116,7 @@ static void test_more_than_there_is(void)
 
 int main(void)
 {
+    check_temporary(root, sizeof root, "facs_memory_XXXXXX");
     CHECK(mkdtemp(root) != NULL);
     test_the_machine();
     test_groups_of_version_2();
