@@ -14,14 +14,10 @@ template <class T> struct average : keeps_nothing {
         const int64_t image = at.n * g.h * g.w;
         float sum[V] = {};
 
-        for (int iy = sy.first; iy < sy.end; iy++)
-            for (int ix = sx.first; ix < sx.end; ix++) {
-                float v[V];
-                get<V>(v, x.at(image + (int64_t)iy * g.w + ix, c));
+        for_window<V>(x, image, g.w, sy, sx, c, [&](const float(&v)[V], int, int) {
 #pragma unroll
-                for (int i = 0; i < V; i++)
-                    sum[i] += norm.scale ? normed(norm, v[i], c + i) : v[i];
-            }
+            for (int i = 0; i < V; i++) sum[i] += norm.scale ? normed(norm, v[i], c + i) : v[i];
+        });
 #pragma unroll
         for (int i = 0; i < V; i++) sum[i] /= (float)(g.kh * g.kw);
         put<V>(y.at(p, c), sum);
@@ -50,13 +46,10 @@ template <class T> struct average_gradient : keeps_nothing {
         const int64_t image = at.n * g.oh * g.ow;
         float sum[V] = {};
 
-        for (int oy = oys.first; oy < oys.end; oy++)
-            for (int ox = oxs.first; ox < oxs.end; ox++) {
-                float v[V];
-                get<V>(v, dy.at(image + (int64_t)oy * g.ow + ox, c));
+        for_window<V>(dy, image, g.ow, oys, oxs, c, [&](const float(&v)[V], int, int) {
 #pragma unroll
-                for (int i = 0; i < V; i++) sum[i] += v[i];
-            }
+            for (int i = 0; i < V; i++) sum[i] += v[i];
+        });
 #pragma unroll
         for (int i = 0; i < V; i++) sum[i] /= (float)(g.kh * g.kw);
         put<V>(dx.at(p, c), sum, accumulate);

@@ -42,4 +42,18 @@ __device__ static inline span windows_of_x(const facs_pool &g, int x)
     return windows_of(x, g.stride, g.pad_left, g.kw, g.ow);
 }
 
+/* f(v, iy, ix) for every pixel of a window, whose V numbers from channel c on are v; `image` is
+ * the first pixel of its image, which is `width` across. */
+template <int V, class T, class F>
+__device__ static inline void for_window(const pixel_rows<T> &x, int64_t image, int width,
+                                         span sy, span sx, int c, const F &f)
+{
+    for (int iy = sy.first; iy < sy.end; iy++)
+        for (int ix = sx.first; ix < sx.end; ix++) {
+            float v[V];
+            get<V>(v, x.at(image + (int64_t)iy * width + ix, c));
+            f(v, iy, ix);
+        }
+}
+
 #endif

@@ -12,14 +12,11 @@ __device__ static void largest(float best[V], int where[V], const pixel_rows<T> 
     get<V>(best, x.at(image + (int64_t)sy.first * g.w + sx.first, c));
 #pragma unroll
     for (int i = 0; i < V; i++) where[i] = sy.first * pitch + sx.first;
-    for (int iy = sy.first; iy < sy.end; iy++)
-        for (int ix = sx.first; ix < sx.end; ix++) {
-            float v[V];
-            get<V>(v, x.at(image + (int64_t)iy * g.w + ix, c));
+    for_window<V>(x, image, g.w, sy, sx, c, [&](const float(&v)[V], int iy, int ix) {
 #pragma unroll
-            for (int i = 0; i < V; i++)
-                if (v[i] > best[i]) best[i] = v[i], where[i] = iy * pitch + ix;
-        }
+        for (int i = 0; i < V; i++)
+            if (v[i] > best[i]) best[i] = v[i], where[i] = iy * pitch + ix;
+    });
 }
 
 /* Enough to fill a GPU many times over: 41 images of 112x112x64. */
