@@ -86,47 +86,11 @@ template <class T, int ROWS, int COLUMNS> struct product_parts {
     }
 };
 
-template <class T, int ROWS, int COLUMNS> struct shared_plan {
-    typedef tile<T, ROWS, COLUMNS, false> M;
-    static const int STAGE = M::LEFT + M::RIGHT;
-    static const size_t FACTORS = STAGES * STAGE * sizeof(T);
-    static const size_t SUMS = ROWS * spilled<COLUMNS>::STRIDE * sizeof(float);
-    static const size_t BYTES = FACTORS > SUMS ? FACTORS : SUMS;
-};
-
-/* The sums of a tile, in the registers of its warps. */
-template <class T, int ROWS, int COLUMNS>
-__device__ static void multiply_tile(tile<T, ROWS, COLUMNS, false> &m,
-                                     product_parts<T, ROWS, COLUMNS> &parts, T *factors,
-                                     int steps)
-{
-    typedef shared_plan<T, ROWS, COLUMNS> S;
-    m.clear();
-#pragma unroll 1
-    for (int step = 0; step < STAGES - 1; step++) {
-        T *left = factors + step * S::STAGE;
-        if (step < steps) parts.bring(left, left + S::M::LEFT, step, step);
-        end_copies();
-    }
-    for (int step = 0; step < steps; step++) {
-        const int stage = step % STAGES, later = step + STAGES - 1;
-        T *left = factors + stage * S::STAGE, *far = factors + later % STAGES * S::STAGE;
-        wait_for_copies<STAGES - 2>();
-        parts.settle(left, step, stage);
-        __syncthreads();
-        if (later < steps) parts.bring(far, far + S::M::LEFT, later, later % STAGES);
-        end_copies();
-        m.add(left, left + S::M::LEFT);
-    }
-    wait_for_copies<0>();
-    __syncthreads();
-}
-
 template <class T, int ROWS, int COLUMNS, class End>
 __global__ static void __launch_bounds__(THREADS, 2)
     product(reading<T> r, const T *weights, int padded, int steps, int64_t rows, End end)
 {
-    typedef shared_plan<T, ROWS, COLUMNS> S;
+    typedef shared_plan<T, ROWS, COLUMNS, false> S;
     typedef share<ROWS> mine;
     extern __shared__ __align__(128) char shared[];
     float *sums = (float *)shared;
@@ -152,8 +116,8 @@ __global__ static void __launch_bounds__(THREADS, 2)
 #pragma unroll
         for (int i = 0; i < mine::MINE; i++)
             parts.places[i] = place_of(r, first_row + mine::row() + i * mine::ROW_STEP, rows);
-        multiply_tile<T, ROWS, COLUMNS>(m, parts, (T *)shared, steps);
-        m.spill(sums, spilled<COLUMNS>::STRIDE);
+        multiply_stages<S>(m, parts, (T *)shared, steps);
+        m.spill(sums);
         __syncthreads();
         total +=
             finish_tile<T, COLUMNS>(end, sums, rows_from(first_row, rows, ROWS), first_column);
@@ -194,7 +158,7 @@ template <class T, int ROWS, int COLUMNS, class End>
 static void launch_product(const shape &s, const reading<T> &r, const T *weights, int padded,
                            int steps, int64_t rows, const End &end)
 {
-    const size_t bytes = shared_plan<T, ROWS, COLUMNS>::BYTES;
+    const size_t bytes = shared_plan<T, ROWS, COLUMNS, false>::BYTES;
     facs_cuda_allow_shared(product<T, ROWS, COLUMNS, End>, bytes);
     FACS_LAUNCH((product<T, ROWS, COLUMNS, End>), dim3(s.blocks, s.across), THREADS, bytes, r,
                 weights, padded, steps, rows, end);
@@ -224,13 +188,10 @@ static unsigned run_product(const facs_conv *g, const reading<T> &r, const facs_
     const int padded = facs_conv_padded(end.columns);
     if constexpr (sizeof(T) == 2)
         if (r.wide && !r.paired && facs_conv_is_pointwise(g)) {
-            const pointwise_shape s = pointwise_shape_of(rows, end.columns, depth);
             const pointwise_factors f = {r.data, r.stride, r.inner, weights,
                                          padded, depth,    r.norm};
-            if (s.blocks) {
-                run_pointwise(s, f, rows, end);
-                return s.blocks;
-            }
+            const unsigned blocks = run_pointwise(f, rows, end);
+            if (blocks) return blocks;
         }
     const shape s = shape_of<T>(rows, end.columns);
     if constexpr (sizeof(T) == 2)

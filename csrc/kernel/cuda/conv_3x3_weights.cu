@@ -57,13 +57,11 @@ struct dy_slice {
     __device__ static void copy_corrected(bfloat16 *to, const gradient_source &s, int64_t pixel,
                                           int channel, int inside)
     {
-        const correction_value &c = s.correction;
         const bfloat16 *dy = s.data + pixel * s.stride;
-        const bfloat16 *y = (const bfloat16 *)c.y + pixel * c.stride;
 #pragma unroll 1
         for (int i = channel; i < channel + 8; i++) {
             float v = inside ? number_of(dy[i]) : 0;
-            if (inside && c.slope) v += c.slope[i] * number_of(y[i]) + c.offset[i];
+            if (inside && s.correction.slope) v += due_of<bfloat16>(s.correction, pixel, i);
             put_number(to++, v);
         }
     }

@@ -183,12 +183,6 @@ __device__ static inline void load_sums(float v[8], const float *row, int chunk)
     }
 }
 
-/* Floats between rows of a tile's sums in shared memory: float2 of eight rows meet no bank
- * twice. */
-template <int COLUMNS> struct spilled {
-    static const int STRIDE = COLUMNS + 8;
-};
-
 /* The sums of a column of threads' eight channels, each added to the total of one thread:
  * thread (which, column) of 2 x COLUMNS. All threads must call. */
 template <int COLUMNS>
@@ -236,9 +230,9 @@ __device__ static inline following_rows rows_from(int64_t first, int64_t rows, i
 
 /* Ends a tile whose sums lie at `sums`. Returns what the thread adds to its total. All threads
  * must call; the shared memory is free again behind the next __syncthreads. */
-template <class T, int COLUMNS, class End, class Places>
-__device__ static inline float finish_tile(const End &end, float *sums, const Places &places,
-                                           int first_column)
+template <class T, int COLUMNS, class End>
+__device__ static inline float finish_tile(const End &end, float *sums,
+                                           const following_rows &places, int first_column)
 {
     static const int STEP = THREADS / (COLUMNS / 8), AHEAD = End::AHEAD;
     static const int STRIDE = spilled<COLUMNS>::STRIDE;

@@ -243,9 +243,11 @@ __global__ static void __launch_bounds__(pointwise_plan<ROWS, COLUMNS>::LANES,
 
 /* --- launching */
 
-struct pointwise_shape {
-    int rows, columns; /* of a tile */
-    unsigned blocks, across;
+/* A launch of tiles of one size, and what it takes. */
+template <class End> struct pointwise_choice {
+    void (*launch)(const dim3 &grid, const pointwise_factors &f, int64_t rows, const End &end);
+    dim3 grid;
+    int64_t time;
 };
 
 /* What a block of a tile has of shared memory: its stages and the norm of the channels read. */
@@ -255,50 +257,11 @@ template <int ROWS, int COLUMNS> static inline size_t pointwise_bytes(int depth)
     return P::BYTES + (size_t)(depth + P::DEEP - 1) / P::DEEP * P::DEEP * sizeof(float2);
 }
 
-/* What a tile takes, in units of one multiplication: the product itself, the factors it brings
- * and its end. */
-template <int ROWS, int COLUMNS>
-static inline void consider_tile(pointwise_shape *best, int64_t *least, size_t shared,
-                                 int64_t rows, int columns, int depth)
-{
-    static const int RESIDENT = pointwise_plan<ROWS, COLUMNS>::RESIDENT * MULTIPROCESSORS;
-    if (COLUMNS > 32 && columns <= COLUMNS / 2) return;
-    if (pointwise_bytes<ROWS, COLUMNS>(depth) > shared) return;
-    const unsigned across = facs_cuda_blocks(columns, COLUMNS);
-    const unsigned tiles = facs_cuda_blocks(rows, ROWS);
-    const unsigned most = across < RESIDENT ? RESIDENT / across : 1;
-    const unsigned blocks = tiles < most ? tiles : most;
-    const int64_t rounds = (tiles + blocks - 1) / blocks;
-    const int64_t work =
-        (int64_t)ROWS * COLUMNS * (depth + 100) + 67 * (ROWS + COLUMNS) * depth;
-    const int64_t time = rounds * work * pointwise_plan<ROWS, COLUMNS>::RESIDENT;
-    if (*least && time >= *least) return;
-    *least = time;
-    *best = pointwise_shape{ROWS, COLUMNS, blocks, across};
-}
-
-/* The tile whose rounds of resident blocks are over first; no blocks where none has the shared
- * memory it wants. */
-static inline pointwise_shape pointwise_shape_of(int64_t rows, int columns, int depth)
-{
-    const size_t shared = facs_cuda_shared_limit();
-    pointwise_shape best = {};
-    int64_t least = 0;
-    consider_tile<128, 128>(&best, &least, shared, rows, columns, depth);
-    consider_tile<128, 64>(&best, &least, shared, rows, columns, depth);
-    consider_tile<64, 128>(&best, &least, shared, rows, columns, depth);
-    consider_tile<64, 64>(&best, &least, shared, rows, columns, depth);
-    consider_tile<128, 32>(&best, &least, shared, rows, columns, depth);
-    consider_tile<64, 32>(&best, &least, shared, rows, columns, depth);
-    return best;
-}
-
 template <int ROWS, int COLUMNS, class End>
-static void launch_pointwise(const pointwise_shape &s, const pointwise_factors &f, int64_t rows,
+static void launch_pointwise(const dim3 &grid, const pointwise_factors &f, int64_t rows,
                              const End &end)
 {
     typedef pointwise_plan<ROWS, COLUMNS> P;
-    const dim3 grid(s.blocks, s.across);
     if constexpr (End::NORMED)
         if (f.norm.scale) {
             const size_t bytes = pointwise_bytes<ROWS, COLUMNS>(f.depth);
@@ -315,22 +278,44 @@ static void launch_pointwise(const pointwise_shape &s, const pointwise_factors &
                           P::BYTES, f, rows, end);
 }
 
-template <class End>
-static void run_pointwise(const pointwise_shape &s, const pointwise_factors &f, int64_t rows,
-                          const End &end)
+/* What a tile takes, in units of one multiplication: the product itself, the factors it brings
+ * and its end. */
+template <int ROWS, int COLUMNS, class End>
+static inline void consider_tile(pointwise_choice<End> *best, size_t shared, int64_t rows,
+                                 int columns, int depth)
 {
-    if (s.rows == 128 && s.columns == 128)
-        launch_pointwise<128, 128>(s, f, rows, end);
-    else if (s.rows == 128 && s.columns == 64)
-        launch_pointwise<128, 64>(s, f, rows, end);
-    else if (s.rows == 128)
-        launch_pointwise<128, 32>(s, f, rows, end);
-    else if (s.columns == 128)
-        launch_pointwise<64, 128>(s, f, rows, end);
-    else if (s.columns == 64)
-        launch_pointwise<64, 64>(s, f, rows, end);
-    else
-        launch_pointwise<64, 32>(s, f, rows, end);
+    static const int RESIDENT = pointwise_plan<ROWS, COLUMNS>::RESIDENT * MULTIPROCESSORS;
+    if (COLUMNS > 32 && columns <= COLUMNS / 2) return;
+    if (pointwise_bytes<ROWS, COLUMNS>(depth) > shared) return;
+    const unsigned across = facs_cuda_blocks(columns, COLUMNS);
+    const unsigned tiles = facs_cuda_blocks(rows, ROWS);
+    const unsigned most = across < RESIDENT ? RESIDENT / across : 1;
+    const unsigned blocks = tiles < most ? tiles : most;
+    const int64_t rounds = (tiles + blocks - 1) / blocks;
+    const int64_t work =
+        (int64_t)ROWS * COLUMNS * (depth + 100) + 67 * (ROWS + COLUMNS) * depth;
+    const int64_t time = rounds * work * pointwise_plan<ROWS, COLUMNS>::RESIDENT;
+    if (best->launch && time >= best->time) return;
+    *best = {launch_pointwise<ROWS, COLUMNS, End>, dim3(blocks, across), time};
+}
+
+/* With the tile whose rounds of resident blocks are over first. Returns how many blocks there
+ * are partial sums of: none, and nothing is done, where no tile has the shared memory it wants.
+ */
+template <class End>
+static unsigned run_pointwise(const pointwise_factors &f, int64_t rows, const End &end)
+{
+    const size_t shared = facs_cuda_shared_limit();
+    pointwise_choice<End> best = {};
+    consider_tile<128, 128>(&best, shared, rows, end.columns, f.depth);
+    consider_tile<128, 64>(&best, shared, rows, end.columns, f.depth);
+    consider_tile<64, 128>(&best, shared, rows, end.columns, f.depth);
+    consider_tile<64, 64>(&best, shared, rows, end.columns, f.depth);
+    consider_tile<128, 32>(&best, shared, rows, end.columns, f.depth);
+    consider_tile<64, 32>(&best, shared, rows, end.columns, f.depth);
+    if (!best.launch) return 0;
+    best.launch(best.grid, f, rows, end);
+    return best.grid.x;
 }
 
 #endif

@@ -31,10 +31,7 @@ __device__ static void read_right(T *to, const right_factor<T> &f, int column, i
     for (int i = 0; i < 8 && inside && column + i < f.columns; i++) {
         const int c = column + i;
         v[i] = number_of(f.dy[p * f.stride + c]);
-        if (f.correction.slope)
-            v[i] += f.correction.slope[c] *
-                        number_of(((const T *)f.correction.y)[p * f.correction.stride + c]) +
-                    f.correction.offset[c];
+        if (f.correction.slope) v[i] += due_of<T>(f.correction, p, c);
     }
     store_eight(to, v);
 }
@@ -49,16 +46,17 @@ template <class T, int ROWS, int COLUMNS> struct gradient_parts {
     const right_factor<T> &f;
     tap_chunk chunk; /* of the thread, for every pixel it brings */
     chunk_norm norm;
-    int64_t end;
+    int64_t begin, end; /* the range of pixels */
     int first_column, pointwise;
     unsigned unsettled; /* four bits a stage */
 
     __device__ static int left_column() { return (int)threadIdx.x % LEFT_CHUNKS * 8; }
     __device__ static int left_depth() { return (int)threadIdx.x / LEFT_CHUNKS; }
 
-    /* Pixels first .. first + DEPTH - 1 */
-    __device__ void bring(T *left, T *right, int64_t first, int stage)
+    /* DEPTH pixels of the range */
+    __device__ void bring(T *left, T *right, int step, int stage)
     {
+        const int64_t first = begin + (int64_t)step * DEPTH;
         unsigned settle = 0;
 #pragma unroll
         for (int i = 0; i < MINE; i++) {
@@ -84,7 +82,7 @@ template <class T, int ROWS, int COLUMNS> struct gradient_parts {
                        first + depth, first + depth < end);
     }
 
-    __device__ void settle(T *left, int stage)
+    __device__ void settle(T *left, int, int stage)
     {
         const unsigned mask = unsettled >> 4 * stage & 15;
 #pragma unroll
@@ -94,15 +92,6 @@ template <class T, int ROWS, int COLUMNS> struct gradient_parts {
                                  left_column(),
                              r, norm);
     }
-};
-
-template <class T, int ROWS, int COLUMNS> struct shared_plan {
-    typedef tile<T, ROWS, COLUMNS, true> M;
-    static const int STRIDE = COLUMNS + 8; /* of the spilled sums: four rows' float2 at once */
-    static const int STAGE = M::LEFT + M::RIGHT;
-    static const size_t FACTORS = STAGES * STAGE * sizeof(T);
-    static const size_t SUMS = ROWS * STRIDE * sizeof(float);
-    static const size_t BYTES = FACTORS > SUMS ? FACTORS : SUMS;
 };
 
 /* Number (row, column) of a tile's sums is a weight's gradient, or padding. */
@@ -122,9 +111,8 @@ __global__ static void __launch_bounds__(THREADS, 2)
                     int64_t pixels, int64_t range, int pointwise)
 {
     typedef gradient_parts<T, ROWS, COLUMNS> parts_type;
-    typedef shared_plan<T, ROWS, COLUMNS> S;
+    typedef shared_plan<T, ROWS, COLUMNS, true> S;
     extern __shared__ __align__(16) char shared[];
-    T *factors = (T *)shared;
     float *sums = (float *)shared;
     const int64_t begin = blockIdx.z * range;
     const int64_t end = begin + range < pixels ? begin + range : pixels;
@@ -132,37 +120,19 @@ __global__ static void __launch_bounds__(THREADS, 2)
     const tap_chunk chunk = tap_chunk_at(r.order, blockIdx.x * parts_type::LEFT_CHUNKS +
                                                       parts_type::left_column() / 8);
     parts_type parts = {
-        r, f, chunk, chunk_norm_of(r, chunk), end, (int)(blockIdx.y * COLUMNS), pointwise, 0};
+        r,         f, chunk, chunk_norm_of(r, chunk), begin, end, (int)(blockIdx.y * COLUMNS),
+        pointwise, 0};
     typename S::M m;
 
-    m.clear();
-#pragma unroll 1
-    for (int step = 0; step < STAGES - 1; step++) {
-        T *left = factors + step * S::STAGE;
-        if (step < steps) parts.bring(left, left + S::M::LEFT, begin + step * DEPTH, step);
-        end_copies();
-    }
-    for (int step = 0; step < steps; step++) {
-        const int stage = step % STAGES, later = step + STAGES - 1;
-        T *left = factors + stage * S::STAGE, *far = factors + later % STAGES * S::STAGE;
-        wait_for_copies<STAGES - 2>();
-        parts.settle(left, stage);
-        __syncthreads();
-        if (later < steps)
-            parts.bring(far, far + S::M::LEFT, begin + (int64_t)later * DEPTH, later % STAGES);
-        end_copies();
-        m.add(left, left + S::M::LEFT);
-    }
-    wait_for_copies<0>();
-    __syncthreads();
+    multiply_stages<S>(m, parts, (T *)shared, steps);
     /* The sums leave row by row through shared memory. */
-    m.spill(sums, S::STRIDE);
+    m.spill(sums);
     __syncthreads();
     partials += blockIdx.z * (int64_t)g.kh * g.kw * g.ci * g.co;
     for (int i = threadIdx.x; i < ROWS * COLUMNS; i += THREADS) {
         const int64_t at = weight_of(g, r.order, blockIdx.x * ROWS + i / COLUMNS,
                                      blockIdx.y * COLUMNS + i % COLUMNS);
-        if (at >= 0) partials[at] = sums[i / COLUMNS * S::STRIDE + i % COLUMNS];
+        if (at >= 0) partials[at] = sums[i / COLUMNS * spilled<COLUMNS>::STRIDE + i % COLUMNS];
     }
 }
 
@@ -182,11 +152,7 @@ __global__ static void few_weights(float *dw, const T *x, int64_t x_stride, facs
             float left = number_of(x[p * x_stride + c]);
             float right = number_of(dy[p * dy_stride + column]);
             if (norm.scale) left = normed(norm, left, c);
-            if (correction.slope)
-                right +=
-                    correction.slope[column] *
-                        number_of(((const T *)correction.y)[p * correction.stride + column]) +
-                    correction.offset[column];
+            if (correction.slope) right += due_of<T>(correction, p, column);
             sum += left * right;
         }
     for (int distance = 4; distance; distance /= 2)
@@ -249,7 +215,7 @@ template <class T, int ROWS, int COLUMNS>
 static void launch(const shape &s, float *partials, const facs_conv *g, const reading<T> &r,
                    const right_factor<T> &f, int64_t pixels)
 {
-    const size_t bytes = shared_plan<T, ROWS, COLUMNS>::BYTES;
+    const size_t bytes = shared_plan<T, ROWS, COLUMNS, true>::BYTES;
     facs_cuda_allow_shared(weight_gradient<T, ROWS, COLUMNS>, bytes);
     FACS_LAUNCH((weight_gradient<T, ROWS, COLUMNS>), dim3(s.down, s.across, s.ranges), THREADS,
                 bytes, partials, *g, r, f, pixels, s.range, facs_conv_is_pointwise(g));

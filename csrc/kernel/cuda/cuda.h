@@ -234,6 +234,14 @@ static inline correction_value facs_cuda_correction(const facs_correction *corre
                             correction->offset};
 }
 
+/* What a correction that there is adds to dy at channel c of a pixel. */
+template <class T>
+__device__ static inline float due_of(const correction_value &correction, int64_t pixel, int c)
+{
+    const T *y = (const T *)correction.y + pixel * correction.stride;
+    return correction.slope[c] * number_of(y[c]) + correction.offset[c];
+}
+
 /* --- what follows the moments of a norm's input, for a channel */
 
 /* As batchnorm_fold; returns the scale. */

@@ -105,6 +105,12 @@ __device__ static inline void multiply(float sum[4], const unsigned a[4], unsign
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/* Floats between rows of a tile's sums in shared memory: float2 of eight rows meet no bank
+ * twice. */
+template <int COLUMNS> struct spilled {
+    static const int STRIDE = COLUMNS + 8;
+};
+
 /* ACROSS_DEPTH: the left factor lies as [DEPTH][ROWS], else as [ROWS][DEPTH]; the right one as
  * [DEPTH][COLUMNS]. The strides keep eight rows of ldmatrix on different banks. */
 template <class T, int ROWS, int COLUMNS, bool ACROSS_DEPTH> struct tile;
@@ -168,10 +174,10 @@ struct tile<bfloat16, ROWS, COLUMNS, ACROSS_DEPTH> {
         }
     }
 
-    /* To [ROWS][stride] in shared memory. */
-    __device__ void spill(float *to, int stride) const
+    /* To [ROWS][spilled::STRIDE] in shared memory. */
+    __device__ void spill(float *to) const
     {
-        const int lane = threadIdx.x % 32;
+        const int lane = threadIdx.x % 32, stride = spilled<COLUMNS>::STRIDE;
 #pragma unroll
         for (int i = 0; i < DOWN; i++)
 #pragma unroll
@@ -222,9 +228,10 @@ struct tile<float, ROWS, COLUMNS, ACROSS_DEPTH> {
         }
     }
 
-    __device__ void spill(float *to, int stride) const
+    __device__ void spill(float *to) const
     {
         const int down = threadIdx.x / 16, across = threadIdx.x % 16;
+        const int stride = spilled<COLUMNS>::STRIDE;
 #pragma unroll
         for (int i = 0; i < DOWN; i++)
 #pragma unroll
@@ -232,5 +239,43 @@ struct tile<float, ROWS, COLUMNS, ACROSS_DEPTH> {
                 to[(down + 16 * i) * stride + across + 16 * j] = sum[i][j];
     }
 };
+
+/* What a block has of shared memory: the stages of its factors, then its sums in their place.
+ */
+template <class T, int ROWS, int COLUMNS, bool ACROSS_DEPTH> struct shared_plan {
+    typedef tile<T, ROWS, COLUMNS, ACROSS_DEPTH> M;
+    static const int STAGE = M::LEFT + M::RIGHT;
+    static const size_t FACTORS = STAGES * STAGE * sizeof(T);
+    static const size_t SUMS = ROWS * spilled<COLUMNS>::STRIDE * sizeof(float);
+    static const size_t BYTES = FACTORS > SUMS ? FACTORS : SUMS;
+};
+
+/* The sums of a tile over `steps` steps of DEPTH, in the registers of its warps. The parts
+ * bring(left, right, step, stage) a step's factors and settle(left, step, stage) what has
+ * arrived of the left one. All threads must call; the stages are free afterwards. */
+template <class Plan, class T, class Parts>
+__device__ static inline void multiply_stages(typename Plan::M &m, Parts &parts, T *factors,
+                                              int steps)
+{
+    m.clear();
+#pragma unroll 1
+    for (int step = 0; step < STAGES - 1; step++) {
+        T *left = factors + step * Plan::STAGE;
+        if (step < steps) parts.bring(left, left + Plan::M::LEFT, step, step);
+        end_copies();
+    }
+    for (int step = 0; step < steps; step++) {
+        const int stage = step % STAGES, later = step + STAGES - 1;
+        T *left = factors + stage * Plan::STAGE, *far = factors + later % STAGES * Plan::STAGE;
+        wait_for_copies<STAGES - 2>();
+        parts.settle(left, step, stage);
+        __syncthreads();
+        if (later < steps) parts.bring(far, far + Plan::M::LEFT, later, later % STAGES);
+        end_copies();
+        m.add(left, left + Plan::M::LEFT);
+    }
+    wait_for_copies<0>();
+    __syncthreads();
+}
 
 #endif
