@@ -49,7 +49,7 @@ SIMD_INLINE simd operand_vector(const facs_operand *o, int64_t pixel, int c, int
 }
 
 /* Rows of a slice of channels are many streams, which the processor does not foresee. */
-enum { OPERAND_AHEAD = 4096 };
+enum { OPERAND_AHEAD = 1024 };
 
 /* A few pixels, so that what belongs to the channels is loaded once for all of them. kind: 0
  * plain, 1 norm, 2 correction; narrow: out holds what tensors do, else floats. Both and pixels
@@ -71,6 +71,7 @@ SIMD_INLINE void operand_some(const facs_operand *o, void *out, int64_t at, int6
 #pragma GCC unroll 2
     for (int i = 0; i < pixels; i++) {
         simd_prefetch(in + i * t->stride + OPERAND_AHEAD);
+        if (kind == 2) simd_prefetch(in_y + i * y->stride + OPERAND_AHEAD);
         simd x = stored_get(in + i * t->stride, lanes);
         if (kind == 1) x = simd_clamp(low, simd_fma(scale, x, shift), high);
         if (kind == 2) x = x + simd_fma(scale, stored_get(in_y + i * y->stride, lanes), shift);
