@@ -8,7 +8,7 @@
  * its compiler. The object exports one function, facs_plugin_open. */
 
 /* Changes whenever a table of this folder or facs_device does. */
-enum { FACS_PLUGIN_ABI = 2 };
+enum { FACS_PLUGIN_ABI = 3 };
 
 typedef struct facs_plugin {
     int abi;                           /* FACS_PLUGIN_ABI of its build */
