@@ -149,13 +149,14 @@ static void mark_narrow(facs_plan *plan, const facs_graph *graph)
     }
 }
 
-/* Kernels may want other weights where there are few images, as in inference. */
-static void mark_images(facs_plan *plan)
+/* Inference takes few images at a time. The frozen layers of training, which take more, give
+ * the same bits. */
+static void mark_few(facs_plan *plan)
 {
     for (int i = 0; i < plan->count; i++) {
         facs_plan_node *p = &plan->nodes[i];
-        if (p->node.op == FACS_OP_CONV && p->mode == FACS_MODE_INFER)
-            p->node.u.conv.geometry.images = (int)plan->options.batch;
+        if (p->node.op == FACS_OP_CONV)
+            p->node.u.conv.geometry.few = p->mode == FACS_MODE_INFER;
     }
 }
 
@@ -204,7 +205,7 @@ facs_status facs_plan_lower(facs_plan *plan, const facs_graph *graph)
                          graph->nodes[o->last].name, graph->nodes[o->first].name);
     mark_narrow(plan, graph);
     FACS_TRY(check_narrow(plan));
-    mark_images(plan);
+    mark_few(plan);
     facs_plan_fuse(plan);
     return FACS_OK;
 }

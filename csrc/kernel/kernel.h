@@ -26,8 +26,7 @@ typedef struct facs_context {
 typedef struct facs_conv {
     int h, w, ci, oh, ow, co;
     int kh, kw, stride, pad_top, pad_left, groups;
-    int images; /* the most there are at a time; 0: many. How weights are packed may depend on
-                   it */
+    int few; /* weights are packed for a few images at a time, as in inference */
 } facs_conv;
 
 typedef struct facs_pool {

@@ -104,7 +104,7 @@ static conv_case case_create(facs_rng *rng, const facs_conv *g, int64_t n)
     c.scale = sample_random(rng, 1, 1, 1, g->co, 0);
     c.bias = sample_random(rng, 1, 1, 1, g->co, 0);
     c.biased = (int)facs_rng_below(rng, 2);
-    c.g.images = facs_rng_below(rng, 2) ? (int)n : 0;
+    c.g.few = (int)facs_rng_below(rng, 2);
     c.scaled = (int)facs_rng_below(rng, 2);
     c.accumulate = (int)facs_rng_below(rng, 2);
     c.clamp = NO_CLAMP;
