@@ -29,8 +29,8 @@ class Failed(Exception):
 
 
 def python_path() -> str:
-    """With which a process finds this folder, facsnet and what the caller finds."""
-    paths = [str(BENCHMARKS), str(BENCHMARKS.parent / "python"), os.environ.get("PYTHONPATH", "")]
+    """With which a process finds this folder and what the caller finds: facsnet as it is installed."""
+    paths = [str(BENCHMARKS), os.environ.get("PYTHONPATH", "")]
     return os.pathsep.join(filter(None, paths))
 
 
