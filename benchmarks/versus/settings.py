@@ -62,11 +62,11 @@ def torch_settings(mode: str, job: str, batch: int) -> list[Setting]:
 def onnxruntime_settings(batch: int, threads: int) -> list[Setting]:
     """The usually fastest first, as for OpenVINO."""
     first = allocator_settings()[0]
-    ways = [Setting("one session")]
+    one = Setting("one session")
+    ways = [one]
     if batch > 1 and threads > 1:
-        ways.insert(0, joined(Setting("one session"), part(8)))
-        size = max(1, min(8, batch // threads))
-        ways.append(joined(Setting("a session per thread", {"sessions": threads}), part(size)))
+        each = joined(Setting("a session per thread", {"sessions": threads}), part(max(1, min(8, batch // threads))))
+        ways = [joined(one, part(8)), one, each]
     return [joined(way, first) for way in ways]
 
 

@@ -77,6 +77,9 @@ static void emit(facs_plan *plan, const facs_node *node, int i)
         p->node.op = FACS_OP_INPUT;
         for (int slot = 0; slot < FACS_MAX_PARAMETERS; slot++) p->node.parameter[slot] = -1;
     }
+    /* Inference takes few images at a time. The frozen layers of training, which take more,
+     * give the same bits. */
+    if (p->node.op == FACS_OP_CONV) p->node.u.conv.geometry.few = p->mode == FACS_MODE_INFER;
     for (int j = 0; j < facs_op_get(p->node.op)->inputs; j++) {
         p->node.input[j] = plan->where[node->input[j]];
         plan->nodes[p->node.input[j]].consumers++;
@@ -149,17 +152,6 @@ static void mark_narrow(facs_plan *plan, const facs_graph *graph)
     }
 }
 
-/* Inference takes few images at a time. The frozen layers of training, which take more, give
- * the same bits. */
-static void mark_few(facs_plan *plan)
-{
-    for (int i = 0; i < plan->count; i++) {
-        facs_plan_node *p = &plan->nodes[i];
-        if (p->node.op == FACS_OP_CONV)
-            p->node.u.conv.geometry.few = p->mode == FACS_MODE_INFER;
-    }
-}
-
 static facs_status check_narrow(const facs_plan *plan)
 {
     for (int i = 0; i < plan->count; i++) {
@@ -205,7 +197,6 @@ facs_status facs_plan_lower(facs_plan *plan, const facs_graph *graph)
                          graph->nodes[o->last].name, graph->nodes[o->first].name);
     mark_narrow(plan, graph);
     FACS_TRY(check_narrow(plan));
-    mark_few(plan);
     facs_plan_fuse(plan);
     return FACS_OK;
 }
