@@ -12,12 +12,6 @@ static const facs_plan_node *conv_at(const facs_plan *plan, int i)
     return fits ? p : NULL;
 }
 
-static int is_depthwise(const facs_plan_node *p)
-{
-    const facs_conv *g = &p->node.u.conv.geometry;
-    return g->groups > 1 && g->groups == g->ci && g->ci == g->co;
-}
-
 /* The convolution that node i reads and nobody else does, or -1. */
 static int conv_before(const facs_plan *plan, int i)
 {
@@ -77,7 +71,7 @@ static void try_chain(facs_plan *plan, int i)
 
     if (!conv_at(plan, i) || geometry_of(plan, i)->groups != 1) return;
     c.depthwise = conv_before(plan, i);
-    if (c.depthwise < 0 || !is_depthwise(&plan->nodes[c.depthwise])) return;
+    if (c.depthwise < 0 || !facs_conv_is_depthwise(geometry_of(plan, c.depthwise))) return;
     const int before = conv_before(plan, c.depthwise);
     if (before >= 0 && plan->nodes[before].chain < 0)
         c.expand = before;

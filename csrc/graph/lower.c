@@ -158,7 +158,7 @@ static facs_status check_narrow(const facs_plan *plan)
         const facs_node *node = &plan->nodes[i].node;
         const facs_conv *g = &node->u.conv.geometry;
         const int grouped =
-            node->op == FACS_OP_CONV && g->groups > 1 && (g->groups != g->ci || g->ci != g->co);
+            node->op == FACS_OP_CONV && g->groups > 1 && !facs_conv_is_depthwise(g);
         if (plan->nodes[i].narrow &&
             (grouped || node->op == FACS_OP_DROPOUT || node->op == FACS_OP_LOSS))
             return facs_fail(FACS_E_UNSUPPORTED, "%s: %s does not compute in bfloat16",

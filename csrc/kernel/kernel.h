@@ -29,6 +29,11 @@ typedef struct facs_conv {
     int few; /* weights are packed for a few images at a time, as in inference */
 } facs_conv;
 
+static inline int facs_conv_is_depthwise(const facs_conv *g)
+{
+    return g->groups > 1 && g->groups == g->ci && g->ci == g->co;
+}
+
 typedef struct facs_pool {
     int h, w, c, oh, ow;
     int kh, kw, stride, pad_top, pad_left;

@@ -10,7 +10,7 @@ typedef enum family { DENSE, DEPTHWISE, GROUPED } family;
 static family family_of(const facs_conv *g)
 {
     if (g->groups == 1) return DENSE;
-    return g->groups == g->ci && g->ci == g->co ? DEPTHWISE : GROUPED;
+    return facs_conv_is_depthwise(g) ? DEPTHWISE : GROUPED;
 }
 
 static int padding_before(facs_padding mode, int size, int kernel, int stride, int *output)

@@ -401,16 +401,18 @@ static void test_recomputing_everywhere(void)
     }
 }
 
-/* What a network drops is what it saves: nothing where there is no BatchNorm. */
+/* What a network drops is what it saves: nothing where there is no BatchNorm. The largest
+ * depthwise results are dropped anyway. */
 static void test_recomputing_saves(const facs_network *network, const char *name,
                                    const facs_kernels *kernels)
 {
     facs_plan_options options = training_options(network);
     size_t small, large;
 
-    CHECK(count_dropped(network, kernels, &options, &large) == 0);
+    const int light = count_dropped(network, kernels, &options, &large);
+    CHECK(light == (strncmp(name, "mobilenet", 9) == 0 ? 2 : 0));
     options.recompute = 1;
-    const int dropped = count_dropped(network, kernels, &options, &small);
+    const int dropped = count_dropped(network, kernels, &options, &small) - light;
     CHECK(dropped > 0 ? small < large : small == large);
     CHECK((dropped > 0) == (strcmp(name, "vgg19") != 0));
 }
