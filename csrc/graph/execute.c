@@ -94,7 +94,7 @@ static int beginner_of(const facs_plan *plan, int i)
 
     if (p->node.op != FACS_OP_CONV || !facs_plan_is_counted(plan, i) ||
         !facs_plan_op_counts(plan, i) || !facs_plan_op_kernels(plan, i)->finishes_norms() ||
-        (g->groups > 1 && !facs_conv_is_depthwise(g)))
+        facs_conv_is_grouped(g))
         return -1;
     for (int k = i + 1; k < plan->count; k++)
         if (plan->nodes[k].node.op == FACS_OP_BATCHNORM && plan->nodes[k].node.input[0] == i)

@@ -157,8 +157,7 @@ static facs_status check_narrow(const facs_plan *plan)
     for (int i = 0; i < plan->count; i++) {
         const facs_node *node = &plan->nodes[i].node;
         const facs_conv *g = &node->u.conv.geometry;
-        const int grouped =
-            node->op == FACS_OP_CONV && g->groups > 1 && !facs_conv_is_depthwise(g);
+        const int grouped = node->op == FACS_OP_CONV && facs_conv_is_grouped(g);
         if (plan->nodes[i].narrow &&
             (grouped || node->op == FACS_OP_DROPOUT || node->op == FACS_OP_LOSS))
             return facs_fail(FACS_E_UNSUPPORTED, "%s: %s does not compute in bfloat16",

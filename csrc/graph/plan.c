@@ -124,6 +124,14 @@ static facs_status check_options(const facs_plan_options *o)
     return FACS_OK;
 }
 
+static int64_t graph_numbers(const facs_graph *graph)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < graph->count; i++)
+        if (graph->nodes[i].op == FACS_OP_CONV) sum += facs_node_numbers(&graph->nodes[i]);
+    return sum;
+}
+
 /* Everything but the arena. */
 static facs_status make(facs_plan *plan, const facs_graph *graph)
 {
@@ -133,6 +141,7 @@ static facs_status make(facs_plan *plan, const facs_graph *graph)
     FACS_TRY(facs_allocate(&plan->where, count, sizeof *plan->where, "plan"));
     plan->parameters = graph->parameters;
     plan->graph_count = graph->count;
+    plan->graph_numbers = graph_numbers(graph);
     FACS_TRY(facs_plan_lower(plan, graph));
     FACS_TRY(check_size(plan));
     FACS_TRY(facs_plan_trace(plan));

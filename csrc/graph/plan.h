@@ -10,6 +10,14 @@
 
 typedef struct facs_plan facs_plan;
 
+/* What is computed again for backward instead of kept: the same bits in less memory and more
+ * time. Normalised values are in any case. */
+typedef enum facs_recompute {
+    FACS_RECOMPUTE_LIGHT,  /* also the largest outputs of depthwise convolutions */
+    FACS_RECOMPUTE_BLOCKS, /* also those of convolutions inside a block, and of the first */
+    FACS_RECOMPUTE_NORMS   /* nothing besides */
+} facs_recompute;
+
 typedef struct facs_plan_options {
     int first; /* this node's value is supplied by the caller; 0 is the graph's input */
     int last;  /* this node's value is the result */
@@ -22,11 +30,8 @@ typedef struct facs_plan_options {
     /* Kernels of tensors of bfloat16, for everything up to the pooled features; NULL: all are
      * of facs_real. Borrowed. */
     const facs_kernels *narrow;
-    int keep; /* nothing is applied by its readers or computed again */
-    /* Convolutions inside a block, and the first of all, are computed again for backward
-     * instead of kept: the same bits in less memory and more time. Not beside `keep`. Without
-     * it only the depthwise ones with the largest results are, which takes 2% more time. */
-    int recompute;
+    int keep; /* nothing that trains is applied by its readers or computed again */
+    facs_recompute recompute; /* not beside `keep` */
     const facs_device
         *device; /* of the kernels and of every pointer but a source's; NULL: CPU */
 } facs_plan_options;

@@ -60,6 +60,7 @@ struct facs_plan {
     int count;
     int *where; /* graph node -> plan node that holds its value, or -1 */
     int graph_count;
+    int64_t graph_numbers; /* what its convolutions write, of an image */
     facs_buffer *buffers;
     int buffer_count;
     /* A lane is [buffers][scratch for one thread]. Lane 0 lies last: its scratch serves all

@@ -6,7 +6,10 @@
 /* Which gradients are wanted, where every value and gradient lives, and from when to
  * when. */
 
-enum { LARGEST_PART = 20 }; /* a result of 1 in so many numbers is one of the largest */
+/* Of all numbers that a network's convolutions write, the part that makes a result one of the
+ * largest: two depthwise ones of each MobileNet. Together they are an eighth of the memory of
+ * fine-tuning it, and 1.5 to 2% of the time of a float32 step (Sapphire Rapids, batch 64). */
+enum { LARGEST_PART = 20 };
 
 static const facs_op_row *row_of(const facs_plan_node *p)
 {
@@ -82,47 +85,31 @@ static int is_read_inside(const facs_plan *plan, int i, int block)
     return 1;
 }
 
-static int64_t numbers_of(const facs_plan_node *p)
+/* The output of a depthwise convolution of a first block is large, and cheap to compute. */
+static int is_light(const facs_plan *plan, const facs_plan_node *p)
 {
-    return (int64_t)p->node.shape.h * p->node.shape.w * p->node.shape.c;
-}
-
-/* What convolutions write that are trained through, in numbers of an image. */
-static int64_t numbers_kept(const facs_plan *plan)
-{
-    int64_t sum = 0;
-    for (int i = 0; i < plan->count; i++)
-        if (plan->nodes[i].node.op == FACS_OP_CONV && plan->nodes[i].needs_gradient)
-            sum += numbers_of(&plan->nodes[i]);
-    return sum;
-}
-
-/* A depthwise convolution of a first block: its result is one of the largest, and cheap. Two of
- * these are an eighth of the memory of fine-tuning a MobileNet and 2% of the time. */
-static int is_light(const facs_plan_node *p, int64_t kept)
-{
-    return facs_conv_is_depthwise(&p->node.u.conv.geometry) &&
-           LARGEST_PART * numbers_of(p) >= kept;
+    return plan->options.recompute != FACS_RECOMPUTE_NORMS &&
+           facs_conv_is_depthwise(&p->node.u.conv.geometry) &&
+           LARGEST_PART * facs_node_numbers(&p->node) >= plan->graph_numbers;
 }
 
 /* A BatchNorm's output is cheap to compute again. A convolution's is where memory is worth
  * more than time, and then from no further than what enters its block, or the images. */
-static int is_dropped(const facs_plan *plan, int i, int64_t kept)
+static int is_dropped(const facs_plan *plan, int i)
 {
     const facs_plan_node *p = &plan->nodes[i];
     if (plan->options.keep || p->applied || !row_of(p)->op->replay || !p->needs_gradient ||
         p->mode == FACS_MODE_INFER || i + 1 == plan->count || !is_whole(p))
         return 0;
     if (p->node.op != FACS_OP_CONV) return 1;
-    return (plan->options.recompute || is_light(p, kept)) &&
+    return (plan->options.recompute == FACS_RECOMPUTE_BLOCKS || is_light(plan, p)) &&
            is_read_inside(plan, i,
                           is_input(&plan->nodes[p->node.input[0]]) ? -1 : p->node.block);
 }
 
 static void find_dropped(facs_plan *plan)
 {
-    const int64_t kept = numbers_kept(plan);
-    for (int i = 0; i < plan->count; i++) plan->nodes[i].dropped = is_dropped(plan, i, kept);
+    for (int i = 0; i < plan->count; i++) plan->nodes[i].dropped = is_dropped(plan, i);
 }
 
 /* Opens a buffer for node i's shape with `stride` channels to a pixel. */

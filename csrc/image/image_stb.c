@@ -61,8 +61,9 @@ static void *decoder_reallocate(void *old, size_t old_size, size_t size)
 #pragma GCC diagnostic ignored "-Wsign-compare"
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 #pragma GCC diagnostic ignored "-Wshift-negative-value"
-/* Damaged entropy data makes it shift zeros by 32 and more, which is harmless where it runs
- * but stops a sanitizer; accesses to memory stay checked. */
+/* Damaged data makes it shift zeros by 32 and more and numbers overflow, which is harmless
+ * where it runs (they wrap: tools/build_flags.py) but stops a sanitizer; accesses to memory
+ * stay checked. */
 #ifdef __clang__
 #    pragma clang attribute push(                                                              \
         __attribute__((no_sanitize("shift", "signed-integer-overflow"))), apply_to = function)

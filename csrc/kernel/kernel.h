@@ -34,6 +34,12 @@ static inline int facs_conv_is_depthwise(const facs_conv *g)
     return g->groups > 1 && g->groups == g->ci && g->ci == g->co;
 }
 
+/* Neither dense nor depthwise. */
+static inline int facs_conv_is_grouped(const facs_conv *g)
+{
+    return g->groups > 1 && !facs_conv_is_depthwise(g);
+}
+
 typedef struct facs_pool {
     int h, w, c, oh, ow;
     int kh, kw, stride, pad_top, pad_left;

@@ -371,7 +371,8 @@ facs_status facs_session_measure(const facs_session *s, int64_t batch, int train
                                        .threads = s->threads,
                                        .lanes = 1,
                                        .narrow = facs_session_narrow(s),
-                                       .recompute = recompute,
+                                       .recompute = recompute ? FACS_RECOMPUTE_BLOCKS
+                                                              : FACS_RECOMPUTE_LIGHT,
                                        .device = s->device};
     const facs_status status = facs_plan_measure(bytes, &t.graph, &s->kernels, &options);
     facs_free(t.graph.nodes);

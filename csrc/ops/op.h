@@ -89,6 +89,12 @@ typedef struct facs_node {
     char name[FACS_NAME_SIZE];
 } facs_node;
 
+/* Of its output, for an image. */
+static inline int64_t facs_node_numbers(const facs_node *node)
+{
+    return (int64_t)node->shape.h * node->shape.w * node->shape.c;
+}
+
 typedef enum facs_parameter_kind {
     FACS_PARAMETER_WEIGHT,
     FACS_PARAMETER_BIAS,

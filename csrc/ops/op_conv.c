@@ -9,8 +9,8 @@ typedef enum family { DENSE, DEPTHWISE, GROUPED } family;
 
 static family family_of(const facs_conv *g)
 {
-    if (g->groups == 1) return DENSE;
-    return facs_conv_is_depthwise(g) ? DEPTHWISE : GROUPED;
+    if (facs_conv_is_grouped(g)) return GROUPED;
+    return facs_conv_is_depthwise(g) ? DEPTHWISE : DENSE;
 }
 
 static int padding_before(facs_padding mode, int size, int kernel, int stride, int *output)

@@ -106,7 +106,7 @@ static facs_status make_plan(facs_trainer *t, int64_t batch)
         .threads = facs_session_threads(t->session),
         .lanes = 1,
         .narrow = facs_session_narrow(t->session),
-        .recompute = t->stage.recompute,
+        .recompute = t->stage.recompute ? FACS_RECOMPUTE_BLOCKS : FACS_RECOMPUTE_LIGHT,
         .device = t->device,
     };
     FACS_TRY(facs_session_gradients(t->session, &t->gradients));

@@ -372,12 +372,16 @@ static void test_recomputing(const facs_network *network, const facs_kernels *ke
         const int64_t n = variant == 3 ? IMAGES - 1 : IMAGES;
         options.mode = variant == 1 ? FACS_MODE_TRAIN_STORED : FACS_MODE_TRAIN;
         options.boundary = variant == 2 ? facs_graph_block_start(&network->graph, 3) : 0;
-        options.recompute = 0;
+        options.recompute = FACS_RECOMPUTE_NORMS;
         facs_real *kept = step_of(network, kernels, &options, n);
-        options.recompute = 1;
+        options.recompute = FACS_RECOMPUTE_LIGHT;
+        facs_real *light = step_of(network, kernels, &options, n);
+        options.recompute = FACS_RECOMPUTE_BLOCKS;
         facs_real *again = step_of(network, kernels, &options, n);
+        CHECK(memcmp(kept, light, bytes) == 0);
         CHECK(memcmp(kept, again, bytes) == 0);
         free(kept);
+        free(light);
         free(again);
     }
 }
@@ -402,7 +406,8 @@ static void test_recomputing_everywhere(void)
 }
 
 /* What a network drops is what it saves: nothing where there is no BatchNorm. The largest
- * depthwise results are dropped anyway. */
+ * depthwise results are dropped anyway, but late ones are not, although they are large beside
+ * what a stage trains. */
 static void test_recomputing_saves(const facs_network *network, const char *name,
                                    const facs_kernels *kernels)
 {
@@ -411,7 +416,13 @@ static void test_recomputing_saves(const facs_network *network, const char *name
 
     const int light = count_dropped(network, kernels, &options, &large);
     CHECK(light == (strncmp(name, "mobilenet", 9) == 0 ? 2 : 0));
-    options.recompute = 1;
+    options.boundary = facs_graph_block_start(&network->graph, network->graph.block_count - 3);
+    CHECK(count_dropped(network, kernels, &options, &small) == 0);
+    options.boundary = 0;
+    options.recompute = FACS_RECOMPUTE_NORMS;
+    CHECK(count_dropped(network, kernels, &options, &small) == 0);
+    CHECK(light > 0 ? small > large : small == large);
+    options.recompute = FACS_RECOMPUTE_BLOCKS;
     const int dropped = count_dropped(network, kernels, &options, &small) - light;
     CHECK(dropped > 0 ? small < large : small == large);
     CHECK((dropped > 0) == (strcmp(name, "vgg19") != 0));
@@ -604,7 +615,7 @@ static void test_training_is_tight(const facs_kernels *kernels)
         facs_plan *plan;
         CHECK_OK(facs_network_create(&network, names[i / 2], &o, 5));
         facs_plan_options options = training_options(network);
-        options.recompute = i % 2;
+        options.recompute = i % 2 ? FACS_RECOMPUTE_BLOCKS : FACS_RECOMPUTE_LIGHT;
         CHECK_OK(facs_plan_create(&plan, &network->graph, kernels, &options));
         CHECK((double)plan->buffer_bytes <= 1.01 * (double)most_in_use(plan));
         facs_plan_free(plan);
