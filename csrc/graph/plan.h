@@ -13,7 +13,7 @@ typedef struct facs_plan facs_plan;
 /* What is computed again for backward instead of kept: the same bits in less memory and more
  * time. Normalised values are in any case. */
 typedef enum facs_recompute {
-    FACS_RECOMPUTE_LIGHT,  /* also the largest outputs of depthwise convolutions */
+    FACS_RECOMPUTE_LIGHT,  /* also the largest outputs of depthwise convolutions, on the CPU */
     FACS_RECOMPUTE_BLOCKS, /* also those of convolutions inside a block, and of the first */
     FACS_RECOMPUTE_NORMS   /* nothing besides */
 } facs_recompute;

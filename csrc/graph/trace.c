@@ -85,10 +85,11 @@ static int is_read_inside(const facs_plan *plan, int i, int block)
     return 1;
 }
 
-/* The output of a depthwise convolution of a first block is large, and cheap to compute. */
+/* The output of a depthwise convolution of a first block is large, and cheap to compute. A
+ * separate device has memory enough for it. */
 static int is_light(const facs_plan *plan, const facs_plan_node *p)
 {
-    return plan->options.recompute != FACS_RECOMPUTE_NORMS &&
+    return plan->options.recompute != FACS_RECOMPUTE_NORMS && !plan->device->separate &&
            facs_conv_is_depthwise(&p->node.u.conv.geometry) &&
            LARGEST_PART * facs_node_numbers(&p->node) >= plan->graph_numbers;
 }
