@@ -62,9 +62,8 @@ static facs_demand demand_of(facs_plan *plan, int threads)
 
 static size_t dense_bytes(const facs_plan *plan, int i)
 {
-    const facs_shape s = plan->nodes[i].node.shape;
-    return facs_align((size_t)plan->options.batch * (size_t)s.h * (size_t)s.w * (size_t)s.c *
-                      sizeof(facs_real));
+    const size_t numbers = (size_t)facs_node_numbers(&plan->nodes[i].node);
+    return facs_align((size_t)plan->options.batch * numbers * sizeof(facs_real));
 }
 
 /* Places what goes in and out of a separate device at `offset`; returns the bytes. */
@@ -98,7 +97,7 @@ static facs_status check_size(const facs_plan *plan)
 
     for (int i = 0; i < plan->count; i++) {
         const facs_shape s = plan->nodes[i].node.shape;
-        most = fmax(most, (double)s.h * s.w * s.c);
+        most = fmax(most, (double)facs_node_numbers(&plan->nodes[i].node));
         pixels = fmax(pixels, (double)s.h * s.w);
     }
     /* Kernels of a separate device count pixels in int. */
@@ -124,14 +123,6 @@ static facs_status check_options(const facs_plan_options *o)
     return FACS_OK;
 }
 
-static int64_t graph_numbers(const facs_graph *graph)
-{
-    int64_t sum = 0;
-    for (int i = 0; i < graph->count; i++)
-        if (graph->nodes[i].op == FACS_OP_CONV) sum += facs_node_numbers(&graph->nodes[i]);
-    return sum;
-}
-
 /* Everything but the arena. */
 static facs_status make(facs_plan *plan, const facs_graph *graph)
 {
@@ -141,10 +132,9 @@ static facs_status make(facs_plan *plan, const facs_graph *graph)
     FACS_TRY(facs_allocate(&plan->where, count, sizeof *plan->where, "plan"));
     plan->parameters = graph->parameters;
     plan->graph_count = graph->count;
-    plan->graph_numbers = graph_numbers(graph);
     FACS_TRY(facs_plan_lower(plan, graph));
     FACS_TRY(check_size(plan));
-    FACS_TRY(facs_plan_trace(plan));
+    FACS_TRY(facs_plan_trace(plan, graph));
     lay_out(plan);
     return FACS_OK;
 }

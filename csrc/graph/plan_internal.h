@@ -60,7 +60,6 @@ struct facs_plan {
     int count;
     int *where; /* graph node -> plan node that holds its value, or -1 */
     int graph_count;
-    int64_t graph_numbers; /* what its convolutions write, of an image */
     facs_buffer *buffers;
     int buffer_count;
     /* A lane is [buffers][scratch for one thread]. Lane 0 lies last: its scratch serves all
@@ -127,7 +126,7 @@ int facs_plan_is_corrected(const facs_plan *plan, int i);
 int facs_plan_op_counts(const facs_plan *plan, int i);
 
 /* Fills needs_gradient, applied, dropped, views, buffers with lifetimes, accumulate, clear. */
-facs_status facs_plan_trace(facs_plan *plan);
+facs_status facs_plan_trace(facs_plan *plan, const facs_graph *graph);
 
 /* Places buffers so that no two that live at once overlap; returns the bytes needed. */
 size_t facs_plan_place(facs_buffer *buffers, int count);

@@ -85,32 +85,41 @@ static int is_read_inside(const facs_plan *plan, int i, int block)
     return 1;
 }
 
+/* What all convolutions of a network write, of an image, whatever of it a plan runs. */
+static int64_t written_numbers(const facs_graph *graph)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < graph->count; i++)
+        if (graph->nodes[i].op == FACS_OP_CONV) sum += facs_node_numbers(&graph->nodes[i]);
+    return sum;
+}
+
 /* The output of a depthwise convolution of a first block is large, and cheap to compute. A
  * separate device has memory enough for it. */
-static int is_light(const facs_plan *plan, const facs_plan_node *p)
+static int is_light(const facs_plan *plan, const facs_plan_node *p, int64_t written)
 {
     return plan->options.recompute != FACS_RECOMPUTE_NORMS && !plan->device->separate &&
            facs_conv_is_depthwise(&p->node.u.conv.geometry) &&
-           LARGEST_PART * facs_node_numbers(&p->node) >= plan->graph_numbers;
+           LARGEST_PART * facs_node_numbers(&p->node) >= written;
 }
 
 /* A BatchNorm's output is cheap to compute again. A convolution's is where memory is worth
  * more than time, and then from no further than what enters its block, or the images. */
-static int is_dropped(const facs_plan *plan, int i)
+static int is_dropped(const facs_plan *plan, int i, int64_t written)
 {
     const facs_plan_node *p = &plan->nodes[i];
     if (plan->options.keep || p->applied || !row_of(p)->op->replay || !p->needs_gradient ||
         p->mode == FACS_MODE_INFER || i + 1 == plan->count || !is_whole(p))
         return 0;
     if (p->node.op != FACS_OP_CONV) return 1;
-    return (plan->options.recompute == FACS_RECOMPUTE_BLOCKS || is_light(plan, p)) &&
+    return (plan->options.recompute == FACS_RECOMPUTE_BLOCKS || is_light(plan, p, written)) &&
            is_read_inside(plan, i,
                           is_input(&plan->nodes[p->node.input[0]]) ? -1 : p->node.block);
 }
 
-static void find_dropped(facs_plan *plan)
+static void find_dropped(facs_plan *plan, int64_t written)
 {
-    for (int i = 0; i < plan->count; i++) plan->nodes[i].dropped = is_dropped(plan, i);
+    for (int i = 0; i < plan->count; i++) plan->nodes[i].dropped = is_dropped(plan, i, written);
 }
 
 /* Opens a buffer for node i's shape with `stride` channels to a pixel. */
@@ -340,7 +349,7 @@ static void trace_gradients(facs_plan *plan, char *written)
     }
 }
 
-facs_status facs_plan_trace(facs_plan *plan)
+facs_status facs_plan_trace(facs_plan *plan, const facs_graph *graph)
 {
     const size_t most = 3 * (size_t)plan->count;
     char *written;
@@ -349,7 +358,7 @@ facs_status facs_plan_trace(facs_plan *plan)
     find_gradients(plan);
     find_applied(plan);
     FACS_TRY(assign_views(plan));
-    find_dropped(plan);
+    find_dropped(plan, written_numbers(graph));
     find_counted(plan);
     share_in_place(plan);
     view_applied(plan);

@@ -64,7 +64,7 @@ enum { BATCH = 3, LABELS = 4, SIDE = 64 };
 
 static const facs_stage stage = {
     .first_block = 1,
-    .recompute = FACS_RECOMPUTE_BLOCKS, /* does what is done without, and more */
+    .recompute = 1, /* does what is done without, and more */
     .rate = 1e-3,
     .schedule = {.kind = FACS_SCHEDULE_COSINE, .epochs = 4, .period = 1},
     .loss = FACS_LOSS_PR,

@@ -61,11 +61,16 @@ def test_the_weights_are_the_same(
 
 @pytest.mark.parametrize("name", ["mobilenet_v1", "mobilenet_v2", "densenet121", "densenet201"])
 def test_it_takes_less(name: str) -> None:
-    """At full size by a quarter at least, in either dtype; that of inference has nothing to do with it."""
+    """At full size by a third at least, in either dtype; that of inference has nothing to do with it.
+
+    Of MobileNet-v1, whose largest depthwise results are not kept otherwise either, by a quarter:
+    test_plan.c compares with a plan that keeps them.
+    """
+    most = 3 / 4 if name == "mobilenet_v1" else 2 / 3
     for dtype in ("float32", "bfloat16"):
         net = fn.Network(name, labels=LABELS, dtype=dtype, threads=1)
         normal, low = (net.plan_bytes(batch=64, training=True, memory=memory) for memory in ("normal", "low"))
-        assert low < normal * 3 / 4
+        assert low < normal * most
         assert net.plan_bytes(batch=64, memory="low") == net.plan_bytes(batch=64)
 
 
