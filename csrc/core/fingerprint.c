@@ -28,12 +28,14 @@ static void sum_block(void *context, int64_t block, int worker)
     uint64_t sums[LANES] = {0}, words[LANES]; /* lanes hide how long a product takes */
 
     (void)worker;
-    while (left) {
-        const size_t some = left < sizeof words ? left : sizeof words;
-        if (some < sizeof words) memset(words, 0, sizeof words);
-        memcpy(words, bytes, some);
+    for (; left >= sizeof words; bytes += sizeof words, left -= sizeof words) {
+        memcpy(words, bytes, sizeof words);
         for (int i = 0; i < LANES; i++) sums[i] = mix(sums[i], words[i]);
-        bytes += some, left -= some;
+    }
+    if (left) {
+        memset(words, 0, sizeof words);
+        memcpy(words, bytes, left);
+        for (int i = 0; i < LANES; i++) sums[i] = mix(sums[i], words[i]);
     }
     for (int i = 0; i < LANES; i++) w->sums[block] = mix(w->sums[block], sums[i]);
 }

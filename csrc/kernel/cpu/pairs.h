@@ -22,6 +22,15 @@ SIMD_INLINE simd simd_pair(const uint16_t *x, const uint16_t *y, int count)
     return _mm512_castsi512_ps(_mm512_or_si512(low, high));
 }
 
+/* The same of two vectors of floats. */
+SIMD_INLINE __m512i simd_pair_floats(simd x, simd y)
+{
+    const __m512i order =
+        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7,
+                         22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(y, x));
+}
+
 /* Every other of up to twice SIMD_WIDTH numbers: the even ones or the odd. */
 SIMD_INLINE simd simd_pairs_half(const uint16_t *p, int count, int odd)
 {
@@ -47,9 +56,7 @@ SIMD_INLINE simd simd_every_other(const float *p, int count, int odd)
 /* Stores count numbers of which every other one is in `even`. */
 SIMD_INLINE void simd_put_pairs(uint16_t *p, simd even, simd odd, int count)
 {
-    const __m512i low = _mm512_cvtepu16_epi32(simd_narrow(even));
-    const __m512i high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(simd_narrow(odd)), 16);
-    const __m512i pairs = _mm512_or_si512(low, high);
+    const __m512i pairs = simd_pair_floats(even, odd);
     if (count >= 32)
         _mm512_storeu_si512(p, pairs);
     else
