@@ -1,152 +1,21 @@
 #include "core/clock.h"
 #include "core/threads.h"
-#include "graph/plan_internal.h"
+#include "graph/run.h"
 
 #include <string.h>
 
-/* Which buffers of the arena a run uses, and how its kernels are threaded. */
-typedef struct run {
-    facs_plan *plan;
-    int lane, threads;
-    int64_t images;
-} run;
-
-static char *lane_buffers(const run *r)
-{
-    const size_t before = (size_t)(r->plan->options.lanes - 1 - r->lane);
-    return r->plan->arena + r->plan->lanes_offset + before * r->plan->lane_bytes;
-}
-
-static char *lane_scratch(const run *r)
-{
-    return lane_buffers(r) + r->plan->buffer_bytes;
-}
-
-static facs_tensor tensor_of(const run *r, const facs_plan_node *p, facs_view view)
-{
-    const facs_shape s = p->node.shape;
-    if (view.buffer < 0) return (facs_tensor){0};
-    const size_t number = p->narrow ? r->plan->options.narrow->number : sizeof(facs_real);
-    char *base = lane_buffers(r) + r->plan->buffers[view.buffer].offset;
-    return (facs_tensor){.data = (facs_real *)(void *)(base + (size_t)view.channel * number),
-                         .n = r->images,
-                         .h = s.h,
-                         .w = s.w,
-                         .c = s.c,
-                         .stride = view.stride};
-}
-
-static facs_statistics statistics_of(const facs_plan *plan, facs_view view)
-{
-    if (view.buffer < 0 || !plan->buffers[view.buffer].counted) return (facs_statistics){0};
-    const facs_buffer *b = &plan->buffers[view.buffer];
-    facs_real *taken = (facs_real *)(plan->arena + b->statistics) + view.channel;
-    facs_real *due = (facs_real *)(plan->arena + b->corrections) + view.channel;
-    return (facs_statistics){.mean = taken,
-                             .variance = taken + b->stride,
-                             .slope = b->corrected ? due : NULL,
-                             .offset = b->corrected ? due + b->stride : NULL};
-}
-
-static facs_context context_of(const run *r)
-{
-    const void *draw = r->plan->device->separate ? r->plan->arena : NULL;
-    return (facs_context){.threads = r->threads, .scratch = lane_scratch(r), .draw = draw};
-}
-
-static facs_call call_of(const run *r, int i);
-
-/* The reader of BatchNorm i that goes backward after all others, where its kernels finish norms
- * with what they add to the sums; else -1. */
-static int finisher_of(const facs_plan *plan, int i)
-{
-    const facs_plan_node *p = &plan->nodes[i];
-    if (!p->applied || !p->needs_gradient) return -1;
-    for (int k = i + 1; k < plan->count; k++) {
-        const facs_node *reader = &plan->nodes[k].node;
-        int reads = 0;
-        for (int j = 0; j < facs_op_get(reader->op)->inputs; j++)
-            reads += reader->input[j] == i;
-        if (reads)
-            return reads == 1 && facs_plan_op_kernels(plan, k)->finishes_norms() ? k : -1;
-    }
-    return -1;
-}
-
-/* What `reader` of a BatchNorm that it applies does to its input. */
-static facs_norm norm_of(const run *r, int i, int reader)
-{
-    const facs_plan_node *p = &r->plan->nodes[i];
-    if (!p->applied) return (facs_norm){0};
-    const facs_call call = call_of(r, i);
-    facs_norm norm = facs_op_get(p->node.op)->op->norm(&call);
-    if (!p->needs_gradient) norm.sum = norm.weighted = NULL;
-    if (finisher_of(r->plan, i) != reader) norm.end = (facs_norm_end){0};
-    return norm;
-}
-
-/* The BatchNorm that begins with the moments that node i, a dense or depthwise convolution
- * whose kernels do so, takes of all that it writes; else -1. */
-static int beginner_of(const facs_plan *plan, int i)
-{
-    const facs_plan_node *p = &plan->nodes[i];
-    const facs_conv *g = &p->node.u.conv.geometry;
-
-    if (p->node.op != FACS_OP_CONV || !facs_plan_is_counted(plan, i) ||
-        !facs_plan_op_counts(plan, i) || !facs_plan_op_kernels(plan, i)->finishes_norms() ||
-        facs_conv_is_grouped(g))
-        return -1;
-    for (int k = i + 1; k < plan->count; k++)
-        if (plan->nodes[k].node.op == FACS_OP_BATCHNORM && plan->nodes[k].node.input[0] == i)
-            return plan->nodes[k].mode == FACS_MODE_TRAIN ? k : -1;
-    return -1;
-}
-
-static facs_call call_of(const run *r, int i)
-{
-    const facs_plan *plan = r->plan;
-    const facs_plan_node *p = &plan->nodes[i];
-    facs_call call = {.kernels = facs_plan_op_kernels(plan, i),
-                      .context = context_of(r),
-                      .node = &p->node,
-                      .mode = p->mode,
-                      .y = p->applied ? (facs_tensor){0} : tensor_of(r, p, p->value),
-                      .state = plan->arena + p->state,
-                      .seed = plan->seed,
-                      .step = plan->step};
-    for (int j = 0; j < facs_op_get(p->node.op)->inputs; j++) {
-        const facs_plan_node *x = &plan->nodes[p->node.input[j]];
-        call.x[j] = tensor_of(r, x, x->value);
-        call.norm[j] = norm_of(r, p->node.input[j], i);
-        if (j == 0) call.x_statistics = statistics_of(plan, x->value);
-    }
-    if (facs_plan_is_counted(plan, i)) call.statistics = statistics_of(plan, p->value);
-    if (!facs_plan_is_corrected(plan, i)) call.statistics.slope = NULL;
-    call.finished = finisher_of(plan, i) >= 0;
-    call.begun = p->node.op == FACS_OP_BATCHNORM && beginner_of(plan, p->node.input[0]) == i;
-    for (int slot = 0; slot < FACS_MAX_PARAMETERS; slot++) {
-        if (p->node.parameter[slot] < 0) continue;
-        const facs_parameter *parameter = &plan->parameters[p->node.parameter[slot]];
-        call.parameter[slot] = plan->parameter_slab + parameter->offset;
-        if (p->mode != FACS_MODE_INFER && facs_parameter_is_trained(parameter) &&
-            plan->gradient_slab)
-            call.gradient[slot] = plan->gradient_slab + parameter->offset;
-    }
-    return call;
-}
-
 static void prepare_node(void *context, int64_t i, int worker)
 {
-    const run *r = context;
+    const facs_run *r = context;
     const facs_op *op = facs_op_get(r->plan->nodes[i].node.op)->op;
     (void)worker;
     if (!op->prepare) return;
-    const facs_call call = call_of(r, (int)i);
+    const facs_call call = facs_run_call(r, (int)i);
     op->prepare(&call);
 }
 
 /* Runs work, or what the device recorded of it. Times of a profile are those of the nodes. */
-static void run_on_device(const run *r, int which, void (*work)(void *run))
+static void run_on_device(const facs_run *r, int which, void (*work)(void *run))
 {
     facs_plan *plan = r->plan;
     void *context = (void *)(uintptr_t)r;
@@ -157,7 +26,7 @@ static void run_on_device(const run *r, int which, void (*work)(void *run))
 }
 
 /* The same for work that depends on how many images there are: full batches alone repeat. */
-static void run_images(const run *r, int which, void (*work)(void *run))
+static void run_images(const facs_run *r, int which, void (*work)(void *run))
 {
     if (r->images == r->plan->options.batch)
         run_on_device(r, which, work);
@@ -167,18 +36,18 @@ static void run_images(const run *r, int which, void (*work)(void *run))
 
 static void prepare_all(void *context)
 {
-    run *r = context;
+    facs_run *r = context;
     r->plan->device->parallel(r->plan->options.threads, r->plan->count, prepare_node, r);
 }
 
 void facs_plan_prepare(facs_plan *plan)
 {
-    const run r = {plan, 0, 1, 1};
+    const facs_run r = {plan, 0, 1, 1};
     run_on_device(&r, FACS_PLAN_PREPARE, prepare_all);
 }
 
 /* Adds what has passed since `start` to an entry of the profile, where there is one. */
-static double lap(const run *r, int entry, double start)
+static double lap(const facs_run *r, int entry, double start)
 {
     if (!r->plan->profile) return 0;
     (void)r->plan->device->wait();
@@ -189,39 +58,39 @@ static double lap(const run *r, int entry, double start)
 
 static void prepare_trained_node(void *context, int64_t i, int worker)
 {
-    const run *r = context;
+    const facs_run *r = context;
     if (r->plan->nodes[i].mode != FACS_MODE_INFER) prepare_node(context, i, worker);
 }
 
 static void prepare_trained(void *context)
 {
-    run *r = context;
+    facs_run *r = context;
     r->plan->device->parallel(r->plan->options.threads, r->plan->count, prepare_trained_node,
                               r);
 }
 
 void facs_plan_prepare_trained(facs_plan *plan)
 {
-    const run r = {plan, 0, 1, 1};
+    const facs_run r = {plan, 0, 1, 1};
     run_on_device(&r, FACS_PLAN_PREPARE_TRAINED, prepare_trained);
 }
 
-static facs_layer layer_of(const run *r, int i)
+static facs_layer layer_of(const facs_run *r, int i)
 {
-    const facs_call call = call_of(r, i);
+    const facs_call call = facs_run_call(r, i);
     return facs_conv_layer(&call);
 }
 
 /* The convolutions that node i ends, as one kernel. */
-static void forward_chain(const run *r, int i)
+static void forward_chain(const facs_run *r, int i)
 {
     const facs_plan *plan = r->plan;
     const facs_chain c = facs_plan_chain(plan, i);
     facs_chain chains[FACS_SEPARABLE_MOST];
     facs_separable s[FACS_SEPARABLE_MOST];
     const int count = facs_plan_chains(plan, c, chains);
-    const facs_call end = call_of(r, i);
-    const facs_call begin = call_of(r, facs_chain_first(chains[count - 1]));
+    const facs_call end = facs_run_call(r, i);
+    const facs_call begin = facs_run_call(r, facs_chain_first(chains[count - 1]));
     facs_tensor residual;
 
     for (int k = 0; k < count; k++) {
@@ -231,23 +100,23 @@ static void forward_chain(const run *r, int i)
         if (chains[k].expand >= 0) s[k].expand = layer_of(r, chains[k].expand);
     }
     if (c.residual >= 0)
-        residual = tensor_of(r, &plan->nodes[c.residual], plan->nodes[c.residual].value);
+        residual = facs_run_tensor(r, &plan->nodes[c.residual], plan->nodes[c.residual].value);
     end.kernels->separable_fwd(&end.context, s, &end.y, &begin.x[0],
                                c.residual >= 0 ? &residual : NULL);
 }
 
 static void forward(void *context)
 {
-    const run *r = context;
+    const facs_run *r = context;
     double time = lap(r, -1, 0);
     for (int i = 0; i < r->plan->count; i++) {
         if (facs_plan_is_inner(r->plan, i)) continue;
-        facs_call call = call_of(r, i);
+        facs_call call = facs_run_call(r, i);
         const facs_statistics counted = call.statistics;
         if (!facs_plan_op_counts(r->plan, i)) call.statistics.mean = NULL;
-        const int begins = beginner_of(r->plan, i);
+        const int begins = facs_run_beginner(r->plan, i);
         if (begins >= 0) {
-            const facs_call norm = call_of(r, begins);
+            const facs_call norm = facs_run_call(r, begins);
             call.begin = facs_op_get(norm.node->op)->op->begin(&norm);
         }
         if (r->plan->nodes[i].chain >= 0)
@@ -263,7 +132,7 @@ static void forward(void *context)
 
 void facs_plan_forward(facs_plan *plan, int64_t n, uint64_t seed, uint32_t step)
 {
-    const run r = {plan, 0, plan->options.threads, n};
+    const facs_run r = {plan, 0, plan->options.threads, n};
     plan->images = n;
     plan->seed = seed;
     plan->step = step;
@@ -274,35 +143,20 @@ void facs_plan_forward(facs_plan *plan, int64_t n, uint64_t seed, uint32_t step)
     run_images(&r, FACS_PLAN_FORWARD, forward);
 }
 
-/* The values that node i reads and gives, as they are during backward. */
-static facs_call backward_call_of(const run *r, int i)
-{
-    const facs_plan *plan = r->plan;
-    const facs_plan_node *p = &plan->nodes[i];
-    facs_call call = call_of(r, i);
-
-    if (p->replayed.buffer >= 0 && !p->applied) call.y = tensor_of(r, p, p->replayed);
-    for (int j = 0; j < facs_op_get(p->node.op)->inputs; j++) {
-        const facs_plan_node *x = &plan->nodes[p->node.input[j]];
-        if (x->replayed.buffer >= 0) call.x[j] = tensor_of(r, x, x->replayed);
-    }
-    return call;
-}
-
 /* Forward order, since what is replayed may read what is. */
-static void replay(const run *r, int step)
+static void replay(const facs_run *r, int step)
 {
     for (int i = 0; i < r->plan->count; i++) {
         if (r->plan->nodes[i].replay_step != step) continue;
-        const facs_call call = backward_call_of(r, i);
+        const facs_call call = facs_run_backward_call(r, i);
         facs_op_get(call.node->op)->op->replay(&call);
     }
 }
 
-static void clear_gradient(const run *r, const facs_plan_node *x)
+static void clear_gradient(const facs_run *r, const facs_plan_node *x)
 {
     const facs_buffer *b = &r->plan->buffers[x->gradient.buffer];
-    r->plan->kernels->zero((facs_real *)(lane_buffers(r) + b->offset),
+    r->plan->kernels->zero((facs_real *)(facs_run_buffers(r) + b->offset),
                            (int64_t)(b->bytes / sizeof(facs_real)));
 }
 
@@ -314,17 +168,17 @@ static void clear_corrections(const facs_plan *plan)
                             (int64_t)(bytes / sizeof(facs_real)));
 }
 
-static void backward_node(const run *r, int i)
+static void backward_node(const facs_run *r, int i)
 {
     const facs_plan *plan = r->plan;
     const facs_plan_node *p = &plan->nodes[i];
     const facs_op_row *row = facs_op_get(p->node.op);
-    facs_call call = backward_call_of(r, i);
+    facs_call call = facs_run_backward_call(r, i);
 
-    if (!p->applied) call.dy = tensor_of(r, p, p->gradient);
+    if (!p->applied) call.dy = facs_run_tensor(r, p, p->gradient);
     for (int j = 0; j < row->inputs; j++) {
         const facs_plan_node *x = &plan->nodes[p->node.input[j]];
-        call.dx[j] = tensor_of(r, x, x->gradient);
+        call.dx[j] = facs_run_tensor(r, x, x->gradient);
         call.accumulate[j] = p->accumulate[j];
         if (p->clear[j]) clear_gradient(r, x);
     }
@@ -337,7 +191,7 @@ static void backward_node(const run *r, int i)
 
 static void backward(void *context)
 {
-    const run *r = context;
+    const facs_run *r = context;
     const facs_plan *plan = r->plan;
     double time = lap(r, -1, 0);
     clear_corrections(plan);
@@ -351,16 +205,16 @@ static void backward(void *context)
 
 void facs_plan_backward(facs_plan *plan)
 {
-    const run r = {plan, 0, plan->options.threads, plan->images};
+    const facs_run r = {plan, 0, plan->options.threads, plan->images};
     run_images(&r, FACS_PLAN_BACKWARD, backward);
     plan->images = 0; /* gradients lie where values were */
 }
 
 /* Fills y from row `row` of the source on. */
-static void load_from(const run *r, const facs_source *source, facs_tensor y, int64_t row)
+static void load_from(const facs_run *r, const facs_source *source, facs_tensor y, int64_t row)
 {
     const facs_kernels *k = facs_plan_kernels(r->plan, 0);
-    const facs_context context = context_of(r);
+    const facs_context context = facs_run_context(r);
     const int64_t skipped = row * y.h * y.w * y.c;
 
     if (source->pixels)
@@ -372,13 +226,13 @@ static void load_from(const run *r, const facs_source *source, facs_tensor y, in
 }
 
 typedef struct loading {
-    const run *run;
+    const facs_run *run;
     const facs_source *source;
     facs_tensor y;
     int64_t first_image;
 } loading;
 
-static facs_tensor image_of(const run *r, facs_tensor y, int64_t image)
+static facs_tensor image_of(const facs_run *r, facs_tensor y, int64_t image)
 {
     const size_t bytes = (size_t)(y.h * y.w * y.stride) * facs_plan_kernels(r->plan, 0)->number;
     y.data = (facs_real *)(void *)((char *)y.data + (size_t)image * bytes);
@@ -395,7 +249,7 @@ static void load_image(void *context, int64_t image, int worker)
 }
 
 /* Brings the images of a batch to a separate device as they are, and loads them there. */
-static void load_inlet(const run *r, const facs_source *source, facs_tensor y,
+static void load_inlet(const facs_run *r, const facs_source *source, facs_tensor y,
                        int64_t first_image)
 {
     const facs_plan *plan = r->plan;
@@ -419,11 +273,11 @@ static void load_inlet(const run *r, const facs_source *source, facs_tensor y,
     load_from(r, &there, y, 0);
 }
 
-static void load(const run *r, const facs_source *source, int64_t first_image)
+static void load(const facs_run *r, const facs_source *source, int64_t first_image)
 {
     const facs_plan *plan = r->plan;
     const facs_plan_node *p = &plan->nodes[plan->where[plan->options.first]];
-    loading l = {r, source, tensor_of(r, p, p->value), first_image};
+    loading l = {r, source, facs_run_tensor(r, p, p->value), first_image};
 
     if (plan->device->separate)
         load_inlet(r, source, l.y, first_image);
@@ -435,12 +289,12 @@ static void load(const run *r, const facs_source *source, int64_t first_image)
 
 void facs_plan_load(facs_plan *plan, const facs_source *source, int64_t n)
 {
-    const run r = {plan, 0, plan->options.threads, n};
+    const facs_run r = {plan, 0, plan->options.threads, n};
     load(&r, source, 0);
 }
 
 typedef struct inference {
-    run run;
+    facs_run run;
     const facs_source *source;
     int64_t total, per_chunk;
     facs_real *output;
@@ -449,7 +303,7 @@ typedef struct inference {
 static void infer_chunk(void *context, int64_t chunk, int worker)
 {
     const inference *all = context;
-    run r = all->run;
+    facs_run r = all->run;
     const int64_t first = chunk * all->per_chunk, left = all->total - first;
     const facs_plan_node *last = &r.plan->nodes[r.plan->count - 1];
 
@@ -459,8 +313,8 @@ static void infer_chunk(void *context, int64_t chunk, int worker)
         if (!all->source->seen(all->source->watcher, first + i, r.threads)) return;
     load(&r, all->source, first);
     run_images(&r, FACS_PLAN_FORWARD, forward);
-    const facs_tensor y = tensor_of(&r, last, last->value);
-    const facs_context context_of_copy = context_of(&r);
+    const facs_tensor y = facs_run_tensor(&r, last, last->value);
+    const facs_context context_of_copy = facs_run_context(&r);
     const int64_t numbers = (int64_t)y.h * y.w * y.c;
     facs_real *output = all->output + first * numbers, *outlet = output;
     if (r.plan->device->separate)
@@ -493,16 +347,16 @@ void facs_plan_infer(facs_plan *plan, const facs_source *source, int64_t n, facs
 
 facs_tensor facs_plan_value(const facs_plan *plan, int node, int64_t n)
 {
-    const run r = {(facs_plan *)(uintptr_t)plan, 0, 1, n};
+    const facs_run r = {(facs_plan *)(uintptr_t)plan, 0, 1, n};
     if (node < 0 || node >= plan->graph_count || plan->where[node] < 0) return (facs_tensor){0};
     const facs_plan_node *p = &plan->nodes[plan->where[node]];
-    return p->applied ? (facs_tensor){0} : tensor_of(&r, p, p->value);
+    return p->applied ? (facs_tensor){0} : facs_run_tensor(&r, p, p->value);
 }
 
 facs_tensor facs_plan_gradient(const facs_plan *plan, int node, int64_t n)
 {
-    const run r = {(facs_plan *)(uintptr_t)plan, 0, 1, n};
+    const facs_run r = {(facs_plan *)(uintptr_t)plan, 0, 1, n};
     if (node < 0 || node >= plan->graph_count || plan->where[node] < 0) return (facs_tensor){0};
     const facs_plan_node *p = &plan->nodes[plan->where[node]];
-    return p->applied ? (facs_tensor){0} : tensor_of(&r, p, p->gradient);
+    return p->applied ? (facs_tensor){0} : facs_run_tensor(&r, p, p->gradient);
 }
