@@ -336,8 +336,8 @@ void facs_plan_infer(facs_plan *plan, const facs_source *source, int64_t n, facs
                      .output = output};
     const int64_t chunks = (n + all.per_chunk - 1) / all.per_chunk;
 
-    /* Too few chunks to fill the lanes: thread inside the kernels instead. */
-    if (chunks < o->lanes) {
+    /* Too few images to fill the lanes: thread inside the kernels instead. */
+    if (n < o->lanes || plan->device->separate) {
         all.run.threads = o->threads;
         for (int64_t chunk = 0; chunk < chunks; chunk++) infer_chunk(&all, chunk, 0);
         return;

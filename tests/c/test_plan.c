@@ -484,6 +484,37 @@ static void test_images_are_seen(const facs_network *network, const facs_kernels
     }
 }
 
+static int look_alone(void *watcher, int64_t image, int threads)
+{
+    (void)image;
+    if (threads == 1) atomic_fetch_add((atomic_int *)watcher, 1);
+    return 1;
+}
+
+/* As many images as lanes or more: each image has a thread of its own. */
+static void test_lanes_take_what_fills_them(const facs_network *network,
+                                            const facs_kernels *kernels)
+{
+    enum { LANES = 3 };
+    const int64_t rows[] = {0, 1, 2, 0};
+    for (int64_t n = LANES - 1; n <= LANES + 1; n++) {
+        atomic_int alone = 0;
+        const facs_source source = {
+            .numbers = input, .rows = rows, .seen = look_alone, .watcher = &alone};
+        facs_plan_options options = inference_options(network, 2);
+        facs_real logits[(LANES + 1) * LABELS];
+        facs_plan *plan;
+
+        options.threads = options.lanes = LANES;
+        CHECK_OK(facs_plan_create(&plan, &network->graph, kernels, &options));
+        facs_plan_bind(plan, network->parameters, NULL);
+        facs_plan_prepare(plan);
+        facs_plan_infer(plan, &source, n, logits);
+        CHECK(atomic_load(&alone) == (n < LANES ? 0 : n));
+        facs_plan_free(plan);
+    }
+}
+
 static int never_suits(const facs_separable *s)
 {
     (void)s;
@@ -733,6 +764,7 @@ int main(void)
         test_recomputing_saves(network, facs_network_names(i), &kernels);
         test_lanes_and_chunks(network, &kernels);
         test_images_are_seen(network, &kernels);
+        test_lanes_take_what_fills_them(network, &kernels);
         test_fusing(network, facs_network_names(i), &kernels);
         if (i == 0) test_refusals(network, &kernels);
         facs_network_free(network);
