@@ -98,7 +98,7 @@ fuzz:
 	@PYTHON=$(PYTHON) sh tests/fuzz/run.sh $(FUZZ_SECONDS)
 
 bench:
-	PYTHONPATH=python $(PYTHON) benchmarks/peers.py $(ARGS)
+	$(if $(wildcard python/facsnet/_core*.so),PYTHONPATH=python) $(PYTHON) benchmarks/peers.py $(ARGS)
 
 bench-kernels:
 	@$(CTEST) -j$(JOBS) benchmarks PYTHON=$(PYTHON)

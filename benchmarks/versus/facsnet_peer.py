@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from typing import Any
 
 import numpy as np
 
 import facsnet as fn
 from facsnet.benchmark import training_step
 from versus.draws import PADDING
-from versus.task import LABELS, RATE, Absent, FloatArray, Task, accepts
+from versus.task import LABELS, RATE, FloatArray, Task
 
 # The first block that partial fine-tuning trains.
 BOUNDARIES = {"mobilenet_v1": "block12", "mobilenet_v2": "block14"}
@@ -24,29 +23,23 @@ def version() -> str:
 
 
 def make_network(task: Task, *, size: int | None = None, weights: str = "weights.npz") -> fn.Network:
-    options: dict[str, Any] = {"width": task.width, "threads": task.threads, "padding": PADDING.get(task.network)}
-    for name, value in (("dtype", task.dtype), ("memory", task.options.get("memory"))):
-        if accepts(fn.Network, name) and value is not None:
-            options[name] = value
-    if task.dtype != "float32" and "dtype" not in options:
-        raise Absent(f"fn.Network takes no dtype, so there is no {task.dtype}")
-    network = fn.Network(task.network, labels=LABELS, input_size=size or task.size, dropout=0.0, seed=1, **options)
+    network = fn.Network(
+        task.network,
+        labels=LABELS,
+        input_size=size or task.size,
+        width=task.width,
+        padding=PADDING.get(task.network),
+        dropout=0.0,
+        seed=1,
+        threads=task.threads,
+        dtype=task.dtype,
+    )
     try:
         state = task.load(weights)
     except FileNotFoundError:
         return network
     network.load_state_dict({k: v for k, v in state.items() if not k.endswith("_")})
     return network
-
-
-def stage_options(task: Task) -> dict[str, Any]:
-    """`memory="low"` wherever this version has it."""
-    memory = task.options.get("memory")
-    if memory is None or accepts(fn.Network, "memory"):
-        return {}
-    if accepts(fn.Stage, "memory"):
-        return {"memory": memory}
-    raise Absent(f"neither fn.Network nor fn.Stage takes memory={memory!r}")
 
 
 class FacsnetPeer:
@@ -56,7 +49,8 @@ class FacsnetPeer:
         self.network = make_network(task)
         self.step = None
         if task.job == "train":
-            self.step = training_step(self.network, self.x, task.targets(), rate=RATE, **stage_options(task))
+            memory = task.options.get("memory", "normal")
+            self.step = training_step(self.network, self.x, task.targets(), rate=RATE, memory=memory)
         if task.job == "partial":
             self.prepare_partial()
 
@@ -89,17 +83,14 @@ class FacsnetPeer:
 
     def prepare_partial(self) -> None:
         task = self.task
-        cache = task.options.get("cache")
-        if cache == "boundary" and not accepts(fn.Stage, "cache"):
-            raise Absent("fn.Stage takes no cache, so there is no cache='boundary'")
-        options = {"cache": cache} if accepts(fn.Stage, "cache") else {}
+        cache = task.options.get("cache", "auto")
         block = BOUNDARIES.get(task.network, DENSE_BOUNDARY)
         rng = np.random.default_rng(3)
         count = PARTIAL_BATCHES * task.batch
         pixels = rng.integers(0, 256, (count, task.size, task.size, 3), dtype=np.uint8)
         labels = (rng.random((count, LABELS)) < 0.2).astype(np.float32)
         self.samples = fn.Samples.from_arrays(pixels, labels, label_names=self.network.label_names)
-        stage = fn.Stage("partial", PARTIAL_EPOCHS, RATE, block, augmentation=fn.Augmentation(), **options)
+        stage = fn.Stage("partial", PARTIAL_EPOCHS, RATE, block, augmentation=fn.Augmentation(), cache=cache)
         self.trainer = fn.Trainer(self.network, stages=[stage], batch_size=task.batch, progress=False)
 
     def partial(self) -> float:

@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-import facsnet as fn
 from versus.machine import allocators
 from versus.rounds import BENCHMARKS, python_path
-from versus.task import accepts
 
 EPOCHS = {"head": 40, "finetune": 10}
 QUICK_EPOCHS = {"head": 2, "finetune": 1}
@@ -39,10 +37,12 @@ def run_job(threads: int, *, quick: bool, log: TextIO) -> list[JobRow]:
     theirs = ["ckplus_torch.py", *same]
     half = ["--dtype", "bfloat16"]
     allocator = next(iter(allocators().values()))
-    cases: list[tuple[str, list[str], Mapping[str, str]]] = [("facsnet", ours, {}), ("PyTorch", theirs, allocator)]
-    if accepts(fn.Network, "dtype"):
-        cases.append(("facsnet bf16", [*ours, *half], {}))
-    cases.append(("PyTorch bf16", [*theirs, *half], allocator))
+    cases: list[tuple[str, list[str], Mapping[str, str]]] = [
+        ("facsnet", ours, {}),
+        ("PyTorch", theirs, allocator),
+        ("facsnet bf16", [*ours, *half], {}),
+        ("PyTorch bf16", [*theirs, *half], allocator),
+    ]
     print(f"CK+ fold 0, {epochs['head']} head epochs, {epochs['finetune']} of fine-tuning, bce")
     print(f"{'':<16}{'seconds':>9}{'AUC':>9}{'AP':>9}{'F1':>9}{'F1 fitted':>11}")
     rows = []

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -103,10 +102,6 @@ class Peer(Protocol):
 
 def chunks(x: FloatArray, size: int) -> Sequence[FloatArray]:
     return [np.ascontiguousarray(x[i : i + size]) for i in range(0, len(x), size)]
-
-
-def accepts(function: Callable[..., Any], name: str) -> bool:
-    return name in inspect.signature(function).parameters
 
 
 def release_memory() -> None:

@@ -60,6 +60,16 @@ def test_runs(tmp_path: Path) -> None:
 
 
 @needs_torch
+def test_memory_is_of_every_plan(tmp_path: Path) -> None:
+    path = tmp_path / "peers.json"
+    answer = run(*SMALL, "--peers", "facsnet", "--modes", "memory", "--json", str(path))
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    (found,) = json.loads(path.read_text())["results"]
+    ways = ["facsnet", "facsnet bf16", "facsnet memory='low'", "facsnet bf16 memory='low'"]
+    assert list(found["gigabytes"]) == ways and not found["notes"]
+
+
+@needs_torch
 def test_fails_where_outputs_differ(tmp_path: Path) -> None:
     """A facsnet whose first bias is another."""
     (tmp_path / "sitecustomize.py").write_text(
