@@ -35,8 +35,6 @@ facs_cpu facs_cpu_detect(void)
     const int pairs = cpu.avx512 && __builtin_cpu_supports("avx512bf16");
     cpu.avx512_bf16 = pairs && __builtin_cpu_is("amd");
     cpu.amx_bf16 = pairs && may_use_tiles();
-#elif defined(__aarch64__)
-    cpu.neon = 1;
 #endif
     return cpu;
 }

@@ -10,7 +10,6 @@ typedef struct facs_cpu {
     /* AMX tiles of bfloat16, with AVX512_BF16; the operating system lets this process use them.
      */
     int amx_bf16;
-    int neon;
 } facs_cpu;
 
 facs_cpu facs_cpu_detect(void);

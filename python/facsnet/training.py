@@ -42,7 +42,7 @@ class Trainer:
         Show a progress bar. None shows it on a terminal or in a notebook.
     memory : {"normal", "low"}
         ``"low"`` computes convolutions inside a block again for the backward pass instead of keeping
-        what they gave: the very weights of ``"normal"`` in 29 to 60% less memory (`Network.plan_bytes`)
+        what they gave: the very weights of ``"normal"`` in 30 to 62% less memory (`Network.plan_bytes`)
         and 2 to 11% more time. VGG-19-BN gains less, VGG-19, which has no BatchNorm, nothing.
     cache_limit : int or str, optional
         Bytes of cached activations (see `Stage`) that may lie in memory, or text such as ``"4 GB"``;
