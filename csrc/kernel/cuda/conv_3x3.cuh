@@ -77,16 +77,6 @@ static inline halo_source halo_source_of(const facs_tensor *t)
                        facs_cuda_by_eight<bfloat16>(t) && halo < INT32_MAX};
 }
 
-/* copy_sixteen that asks for all of a row of 128 channels on the way to the cache: otherwise
- * memory would be read a slice at a time, in pieces too small to be fast. */
-__device__ static inline void copy_of_row(void *to, const void *from, int inside)
-{
-    const unsigned at = shared_address(to), bytes = inside ? 16 : 0;
-    asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(at), "l"(from),
-                 "r"(bytes)
-                 : "memory");
-}
-
 /* Eight numbers from anywhere. */
 __device__ static inline void copy_unaligned(bfloat16 *to, const bfloat16 *from, int inside)
 {
@@ -94,14 +84,6 @@ __device__ static inline void copy_unaligned(bfloat16 *to, const bfloat16 *from,
 #pragma unroll
     for (int i = 0; i < 8; i++) v[i] = inside ? number_of(from[i]) : 0;
     store_eight(to, v);
-}
-
-/* The same number, from which nothing can be worked out ahead of a loop: that would take
- * registers which the sums need. */
-__device__ static inline int known_here(int number)
-{
-    asm volatile("" : "+r"(number));
-    return number;
 }
 
 /* CHUNKS chunks of eight channels of 10x10 pixels, as [line][column][chunk]. Chunks of a pixel
@@ -158,8 +140,10 @@ template <int CHUNKS> struct halo_slice {
             brought |= (unsigned)in << i;
             bfloat16 *spot = to + offset(at.line, at.column, chunk());
             if (at.line >= HALO) continue;
+            /* All of a row of 128 channels is asked for at once: memory would otherwise be read
+             * a slice at a time, in pieces too small to be fast. */
             if (ROWS)
-                copy_of_row(spot, in ? corner + from : s.data, in);
+                copy_sixteen_of_row(spot, in ? corner + from : s.data, in);
             else
                 copy_sixteen(spot, in ? corner + from : s.data, in);
         }

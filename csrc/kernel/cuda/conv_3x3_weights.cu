@@ -67,12 +67,6 @@ struct dy_slice {
     }
 };
 
-/* Waits for the other warp of a pair, which shares its dy. */
-__device__ static void wait_for_pair(int pair)
-{
-    asm volatile("bar.sync %0, 64;" ::"r"(pair + 1) : "memory");
-}
-
 /* The sums of a warp: its 16 channels read of each tap x the 32 written. */
 struct gradient_sums {
     float tap[9][4][4];

@@ -83,14 +83,6 @@ template <int WIDTH> struct source {
 /* What is done to x: nothing; the norm with any clamp, with one from 0 on, with ReLU. */
 enum { PLAIN, CLAMPED, RELU_CLAMPED, RELU };
 
-/* Two numbers rounded, 0 in place of negative ones; NaN stays. */
-__device__ static inline __nv_bfloat162 positive_pair(float first, float second)
-{
-    unsigned pair;
-    asm("cvt.rn.relu.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
-    return *(const __nv_bfloat162 *)&pair;
-}
-
 /* Scales and shifts of the rows of a thread's fragments, and the clamp. */
 template <int DOWN> struct fragment_norm {
     float scale[DOWN][2], shift[DOWN][2];

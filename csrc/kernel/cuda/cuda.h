@@ -5,12 +5,11 @@ extern "C" {
 #include "kernel/plugin.h"
 }
 
-#include <cuda_bf16.h>
-#include <cuda_runtime.h>
+#include "kernel/cuda/launch.h"
+#include "kernel/cuda/ptx.h"
 
 /* What the kernels of CUDA share. Every tensor, vector and scratch is in the device's memory
- * except scale and shift of normalise_u8 and the structs that describe a call. Launches go to
- * the calling thread's own stream, so they run in the order they were asked for.
+ * except scale and shift of normalise_u8 and the structs that describe a call.
  * Kernels take structs of the table by value; numbers are computed in float. */
 
 typedef __nv_bfloat16 bfloat16;
@@ -27,106 +26,11 @@ template <class T> struct facs_cuda_rows {
     template decltype(facs_cuda_rows<float>::name) facs_cuda_rows<float>::name;                \
     template decltype(facs_cuda_rows<bfloat16>::name) facs_cuda_rows<bfloat16>::name;
 
-/* kernel<<<...>>> with what every launch here has in common; shared: bytes of dynamic shared
- * memory. A launch that fails is remembered for facs_device->wait, by its name. */
-#define FACS_LAUNCH(kernel, grid, block, shared, ...)                                          \
-    FACS_LAUNCH_AS(#kernel, kernel, grid, block, shared, __VA_ARGS__)
-#define FACS_LAUNCH_AS(name, kernel, grid, block, shared, ...)                                 \
-    do {                                                                                       \
-        kernel<<<(grid), (block), (shared), facs_cuda_stream()>>>(__VA_ARGS__);                \
-        facs_cuda_launched(name);                                                              \
-    } while (0)
-
-/* Built with FACS_CUDA_PDL=1, the launches of kernels that say facs_cuda_begin() before they
- * touch memory are made ready while the kernel before them still runs: programmatic dependent
- * launch, from sm_90 on. */
-#ifndef FACS_CUDA_PDL
-#    define FACS_CUDA_PDL 0
-#endif
-
-/* Waits for the kernels before, and lets the one behind be made ready: as it waits for this
- * one, and this one has waited, all that was launched before it is done when it begins. */
-__device__ static inline void facs_cuda_begin(void)
-{
-#if FACS_CUDA_PDL && defined __CUDA_ARCH__ && __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;" ::: "memory");
-    asm volatile("griddepcontrol.launch_dependents;");
-#endif
-}
-
-#if FACS_CUDA_PDL
-#    define FACS_LAUNCH_BEGINNING(name, kernel, grid, block, shared, ...)                      \
-        do {                                                                                   \
-            facs_cuda_launch_beginning(kernel, grid, block, shared, __VA_ARGS__);              \
-            facs_cuda_launched(name);                                                          \
-        } while (0)
-#else
-#    define FACS_LAUNCH_BEGINNING FACS_LAUNCH_AS
-#endif
-
-/* Whether the kernels were compiled for it, and the calling thread launches to its own stream:
- * what begins a branch waits for another stream. */
-int facs_cuda_can_begin(void);
-
-/* Where the calling thread launches: its own stream, or a branch of it while independent
- * work is spread. */
-cudaStream_t facs_cuda_stream(void);
-
-/* Two independent parts of a row: what is launched between go_aside and join runs beside what
- * is launched between fork and go_aside. Where fork returns 0 there is no other stream, the
- * others are not to be called, and all runs in its order. */
-int facs_cuda_fork(void);
-void facs_cuda_go_aside(void);
-void facs_cuda_join(void);
-
-/* Remembers the first error of the calling thread, if the last launch left one. */
-void facs_cuda_launched(const char *kernel);
-
-#if FACS_CUDA_PDL
-template <class... Parameters, class... Arguments>
-static inline void facs_cuda_launch_beginning(void (*kernel)(Parameters...), dim3 grid,
-                                              dim3 block, size_t shared,
-                                              Arguments &&...arguments)
-{
-    cudaLaunchAttribute attribute = {};
-    cudaLaunchConfig_t config = {};
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
-    config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared;
-    config.stream = facs_cuda_stream();
-    config.attrs = &attribute, config.numAttrs = facs_cuda_can_begin() ? 1 : 0;
-    (void)cudaLaunchKernelEx(&config, kernel, static_cast<Arguments &&>(arguments)...);
-}
-#endif
-
-/* Lets as many blocks of a kernel be in a multiprocessor as its shared memory has room for. */
-template <class K> static inline void facs_cuda_prefer_shared(K *kernel)
-{
-    (void)cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
-                               cudaSharedmemCarveoutMaxShared);
-}
-
-/* Lets a kernel have more than 48 KiB of dynamic shared memory. */
-template <class K> static inline void facs_cuda_allow_shared(K *kernel, size_t bytes)
-{
-    if (bytes <= 48 * 1024) return;
-    (void)cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
-    facs_cuda_prefer_shared(kernel);
-}
-
-/* Bytes of shared memory that a block may have on the current device, 0 if that is not known.
- */
-static inline size_t facs_cuda_shared_limit(void)
-{
-    int device = 0, bytes = 0;
-    if (cudaGetDevice(&device) != 0 ||
-        cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != 0)
-        return 0;
-    return (size_t)bytes;
-}
-
 /* Of an H100 or H200, for which work is cut; other GPUs take more or fewer rounds. */
-enum { MULTIPROCESSORS = 132 };
+#ifndef FACS_CUDA_MULTIPROCESSORS
+#    define FACS_CUDA_MULTIPROCESSORS 132
+#endif
+enum { MULTIPROCESSORS = FACS_CUDA_MULTIPROCESSORS };
 
 static inline unsigned facs_cuda_blocks(int64_t items, int per_block)
 {
@@ -196,12 +100,9 @@ template <class T> __host__ __device__ static inline T *data_of(const facs_tenso
     return (T *)(void *)t.data;
 }
 
-/* In two instructions; NaN stays. */
 __device__ static inline float clamped(float x, facs_clamp clamp)
 {
-    asm("max.NaN.f32 %0, %0, %1;" : "+f"(x) : "f"(clamp.low));
-    asm("min.NaN.f32 %0, %0, %1;" : "+f"(x) : "f"(clamp.high));
-    return x;
+    return clamped_between(x, clamp.low, clamp.high);
 }
 
 /* x of channel c as the reader of a norm sees it */

@@ -1,39 +1,12 @@
 #ifndef FACS_KERNEL_CUDA_DWCONV_LINES_H
 #define FACS_KERNEL_CUDA_DWCONV_LINES_H
 
-#include "kernel/cuda/copies.h"
 #include "kernel/cuda/dwconv.h"
 
 /* Lines on their way to a warp. What its threads read next is copied into shared memory that
  * is the warp's own, a few lines ahead and without registers. There a row has a pair for every
  * lane, and a thread finds its own numbers in its lane, but it may have copied others: 16
  * bytes at a time where all tensors are aligned to that. */
-
-/* Begins to copy BYTES if `wanted`; where `inside` is 0 they become 0, and `from` is not
- * read. NEAR: other warps of the multiprocessor read it soon, so L1 may keep it. */
-template <int BYTES, int NEAR>
-__device__ static inline void dw_copy(void *to, const void *from, unsigned inside, int wanted)
-{
-    const unsigned address = shared_address(to);
-    if (NEAR || BYTES < 16)
-        asm volatile("{\n"
-                     ".reg .pred outside, wanted;\n"
-                     "setp.eq.u32 outside, %3, 0;\n"
-                     "setp.ne.s32 wanted, %4, 0;\n"
-                     "@wanted cp.async.ca.shared.global [%0], [%1], %2, outside;\n"
-                     "}" ::"r"(address),
-                     "l"(from), "n"(BYTES), "r"(inside), "r"(wanted)
-                     : "memory");
-    else
-        asm volatile("{\n"
-                     ".reg .pred outside, wanted;\n"
-                     "setp.eq.u32 outside, %2, 0;\n"
-                     "setp.ne.s32 wanted, %3, 0;\n"
-                     "@wanted cp.async.cg.shared.global [%0], [%1], 16, outside;\n"
-                     "}" ::"r"(address),
-                     "l"(from), "r"(inside), "r"(wanted)
-                     : "memory");
-}
 
 /* Waits for all groups of all threads of the warp but the last LEFT. */
 template <int LEFT> __device__ static inline void dw_wait_for_copies(void)
@@ -103,7 +76,7 @@ template <class T, int PIXELS, int NEAR> struct dw_lines {
         const int first = to / DW_LANES;
 #pragma unroll
         for (int i = 0; i < PIXELS; i += STEP)
-            dw_copy<BYTES, NEAR>(place + i * DW_LANES, from + i * stride, mask & 1u << i / STEP,
+            copy_if<BYTES, NEAR>(place + i * DW_LANES, from + i * stride, mask & 1u << i / STEP,
                                  i + STEP <= PIXELS || first + i < PIXELS);
         from += pixels * stride;
     }

@@ -1,7 +1,7 @@
 #ifndef FACS_KERNEL_CUDA_TILE_CUH
 #define FACS_KERNEL_CUDA_TILE_CUH
 
-#include "kernel/cuda/copies.h"
+#include "kernel/cuda/cuda.h"
 
 /* A block's tile of a matrix product, ROWS x COLUMNS sums, DEPTH deep at a time out of shared
  * memory. bfloat16 goes through the tensor cores (mma.sync, from sm_80), float through FMA. */
@@ -71,19 +71,12 @@ __device__ static inline eight<T> fetch_eight(const T *p, int count, int wide)
     return packed_of<T>(v);
 }
 
-/* p: address of shared memory */
-__device__ static inline void load_matrices(unsigned r[4], unsigned p)
+/* Eight numbers, or zeros, by a copy that goes on while the thread does. */
+template <class T> __device__ static inline void copy_numbers(T *to, const T *from, int inside)
 {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(p));
-}
-
-__device__ static inline void load_transposed(unsigned r[4], unsigned p)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(p));
+#pragma unroll
+    for (size_t i = 0; i < 8 * sizeof(T); i += 16)
+        copy_sixteen((char *)to + i, (const char *)from + i, inside);
 }
 
 __device__ static inline void load_matrices(unsigned r[4], const bfloat16 *p)
@@ -94,15 +87,6 @@ __device__ static inline void load_matrices(unsigned r[4], const bfloat16 *p)
 __device__ static inline void load_transposed(unsigned r[4], const bfloat16 *p)
 {
     load_transposed(r, shared_address(p));
-}
-
-__device__ static inline void multiply(float sum[4], const unsigned a[4], unsigned b0,
-                                       unsigned b1)
-{
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 /* Floats between rows of a tile's sums in shared memory: float2 of eight rows meet no bank
