@@ -12,7 +12,7 @@ CTEST := $(MAKE) --no-print-directory -f tests/c/tests.mk
 export PYTHONUNBUFFERED = 1
 
 .PHONY: help build test demo pictures ctest pytest lint format asan fuzz bench bench-kernels clean bootstrap steps
-.PHONY: cuda cuda-build cuda-test cuda-check cuda-bench
+.PHONY: emulate cuda cuda-build cuda-test cuda-check cuda-bench
 help:
 	@echo "make demo     install what is missing, build, train on drawn faces, write demo-report/"
 	@echo "make test     install what is missing, build, run all tests and checks"
@@ -28,6 +28,7 @@ help:
 	@echo "make bench-kernels  speed of kernels and layers: build/ctest/plain/bench_kernels, bench_layers"
 	@echo
 	@echo "make cuda       compile what runs on a GPU, for every architecture (needs nvcc)"
+	@echo "make emulate    run the kernels of CUDA on the processor, thread by thread (SHARE=1: all cases)"
 	@echo "make cuda-test  build for the GPU here with the python3 there is, run the tests of CUDA"
 	@echo "make cuda-check the same under compute-sanitizer (TOOL=memcheck, racecheck, ...)"
 	@echo "make cuda-bench compare with PyTorch on the GPU (ARGS='--quick' and so on)"
@@ -64,6 +65,7 @@ pictures: demo
 	$(VENV)/python tools/draw_faces.py
 
 test: build .venv/.facsnet-test
+	@sh tools/bootstrap.sh test
 	@$(MAKE) --no-print-directory steps PYTHON=$(VENV)/python
 
 # All are run, whatever fails, and the runners' closing lines stand at the end.
@@ -73,6 +75,7 @@ steps:
 	$(MAKE) --no-print-directory ctest || status=1; \
 	$(MAKE) --no-print-directory pytest || status=1; \
 	$(MAKE) --no-print-directory cuda || status=1; \
+	$(MAKE) --no-print-directory emulate || status=1; \
 	exit $$status
 
 # --- single steps
@@ -102,6 +105,18 @@ bench:
 
 bench-kernels:
 	@$(CTEST) -j$(JOBS) benchmarks PYTHON=$(PYTHON)
+
+# --- the kernels of CUDA without a GPU (tests/emulator/emulator.h). Of the cases of convolutions
+# every SHARE-th runs.
+
+SHARE ?= 5
+EMULATED := build/emulator/libfacs_cuda.so
+EMULATOR := FACS_TEST_PLUGIN=$(CURDIR)/$(EMULATED) FACS_TEST_DRIVER=$(CURDIR)/$(EMULATED) OMP_WAIT_POLICY=passive
+
+emulate:
+	@$(MAKE) --no-print-directory -f tests/emulator/emulator.mk -j$(JOBS)
+	@$(CTEST) -j$(JOBS) programs PYTHON=$(PYTHON) ONLY='kernels_*'
+	@$(EMULATOR) FACS_TEST_SHARE=$(SHARE) sh tests/c/run.sh build/ctest/plain/test_kernels_*
 
 # --- a GPU. All but the first want one, and no network: they build into build/cuda, with the
 # python3 found there if there is no .venv.

@@ -2,7 +2,9 @@
 # Makes sure that what a build needs is there, and makes .venv. Missing packages are installed
 # with apt-get where we are root or have sudo; otherwise the exact line is printed and we stop.
 # The interpreter: $PYTHON where set, else the newest python3 of at least 3.11 with its headers.
+# With the argument "test" also what tests need: a C++ compiler for the emulated GPU.
 set -eu
+purpose=${1:-build}
 cd "$(dirname "$0")/.."
 
 oldest="(3, 11)"
@@ -55,6 +57,7 @@ missing_packages() {
         includes omp.h || echo libomp-dev
         includes stb/stb_image.h || echo libstb-dev
     fi
+    if [ "$purpose" = test ] && ! command -v "${CXX:-c++}" >/dev/null 2>&1; then echo g++; fi
     if [ -z "$(find_python)" ]; then python_packages; fi
 }
 

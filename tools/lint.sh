@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.." || exit 1
 python=${PYTHON:-python3}
 status=0
 
-sources=$(find csrc tests benchmarks \( -name '*.c' -o -name '*.h' -o -name '*.inc' -o -name '*.cu' \) 2>/dev/null)
+sources=$(find csrc tests benchmarks \( -name '*.c' -o -name '*.h' -o -name '*.inc' -o -name '*.cu' -o -name '*.cc' \) 2>/dev/null)
 # Another version of clang-format formats differently.
 formatter=
 for candidate in "$(dirname "$python")/clang-format" clang-format-14 clang-format; do

@@ -4,7 +4,8 @@
 /* Memory that the kernels under test can reach. With FACS_TEST_PLUGIN=/path/plugin.so these
  * are a GPU's: every block is then cut from one region of the host's that the driver has mapped
  * for it at the same addresses, and whoever reads results settles first. Without a GPU such a
- * run fails. Otherwise blocks are the heap's. */
+ * run fails, unless FACS_TEST_DRIVER is another driver (tests/emulator). Otherwise blocks are
+ * the heap's. */
 
 #include "check.h"
 
@@ -15,7 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REACHABLE_BYTES = 512 << 20, BLOCK_HEADER = 64, BLOCK_CLASSES = 30 };
+static const size_t REACHABLE_BYTES = (size_t)2 << 30;
+enum { BLOCK_HEADER = 64, BLOCK_CLASSES = 30 };
 
 static struct reachable {
     int opened;
@@ -45,9 +47,10 @@ static inline void reachable_map(struct reachable *r)
 {
     const unsigned portable_and_mapped = 3;
     int device = 0;
-    void *context = NULL, *region = NULL, *driver = dlopen("libcuda.so.1", RTLD_NOW);
+    const char *wanted = getenv("FACS_TEST_DRIVER"), *name = wanted ? wanted : "libcuda.so.1";
+    void *context = NULL, *region = NULL, *driver = dlopen(name, RTLD_NOW);
 
-    if (!driver) reachable_fail("there is no libcuda.so.1");
+    if (!driver) reachable_fail("there is no driver");
     DRIVER(driver, "cuInit", (unsigned), (0));
     DRIVER(driver, "cuDeviceGet", (int *, int), (&device, 0));
     DRIVER(driver, "cuDevicePrimaryCtxRetain", (void **, int), (&context, device));

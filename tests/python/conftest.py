@@ -12,7 +12,12 @@ import pandas as pd
 import pytest
 
 import facsnet as fn
+from facsnet import _device
 from facsnet.datasets import synthetic_faces
+
+# The plugin that device="cuda" loads, where it is not the one beside the module.
+if os.environ.get("FACS_TEST_PLUGIN"):
+    _device.plugin_path = lambda: Path(os.environ["FACS_TEST_PLUGIN"])
 
 
 @pytest.fixture(autouse=True)
