@@ -116,7 +116,11 @@ EMULATOR := FACS_TEST_PLUGIN=$(CURDIR)/$(EMULATED) FACS_TEST_DRIVER=$(CURDIR)/$(
 emulate:
 	@$(MAKE) --no-print-directory -f tests/emulator/emulator.mk -j$(JOBS)
 	@$(CTEST) -j$(JOBS) programs PYTHON=$(PYTHON) ONLY='kernels_*'
-	@$(EMULATOR) FACS_TEST_SHARE=$(SHARE) sh tests/c/run.sh build/ctest/plain/test_kernels_*
+	@status=0; \
+	$(EMULATOR) FACS_TEST_SHARE=$(SHARE) sh tests/c/run.sh build/ctest/plain/test_kernels_* || status=1; \
+	$(EMULATOR) PYTHONPATH=python $(PYTHON) -m pytest tests/python/test_store.py tests/python/test_cuda.py \
+	    -k "gpu and (store or mobilenet_v1 or steps_of_a_part)" || status=1; \
+	exit $$status
 
 # --- a GPU. All but the first want one, and no network: they build into build/cuda, with the
 # python3 found there if there is no .venv.

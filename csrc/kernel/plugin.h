@@ -3,18 +3,20 @@
 
 #include "core/device.h"
 #include "kernel/kernel.h"
+#include "kernel/variants.h"
 
 /* A device in a shared object of its own, so that the library needs neither its driver nor
  * its compiler. The object exports one function, facs_plugin_open. */
 
 /* Changes whenever a table of this folder or facs_device does. */
-enum { FACS_PLUGIN_ABI = 3 };
+enum { FACS_PLUGIN_ABI = 4 };
 
 typedef struct facs_plugin {
     int abi;                           /* FACS_PLUGIN_ABI of its build */
     size_t kernel_bytes, device_bytes; /* sizeof of the tables in its build */
     const facs_device *device;
     const facs_kernels *kernels, *narrow; /* of facs_real, of bfloat16 */
+    const facs_varying *varying;
     /* The device's name, what it can do ("sm_90") and bytes of memory, free and in all. */
     char description[256], capability[16];
     size_t memory_free, memory_total;

@@ -1,6 +1,6 @@
 #include "py/loader_module.h"
+#include "py/sample_table.h"
 
-#include "core/memory.h"
 #include "data/loader.h"
 
 #include <errno.h>
@@ -9,15 +9,9 @@
 typedef struct loader_object {
     PyObject_HEAD facs_loader *loader;
     PyThread_type_lock lock; /* the loader has one consumer */
-    int size, label_count;
+    int size;
     int64_t most_skipped;
-    /* What the table borrows. */
-    PyObject *paths; /* list of bytes */
-    facs_py_array labels;
-    facs_py_array *arrays; /* one array (n, h, w, 3), or one per image */
-    int64_t array_count;
-    const char **path_table;
-    facs_image *image_table;
+    facs_py_samples samples;
 } loader_object;
 
 static void loader_dealloc(PyObject *object)
@@ -25,104 +19,10 @@ static void loader_dealloc(PyObject *object)
     loader_object *self = (loader_object *)object;
     PyTypeObject *type = Py_TYPE(object);
     FACS_PY_UNLOCKED(facs_loader_free(self->loader));
-    for (int64_t i = 0; i < self->array_count; i++) facs_py_array_release(&self->arrays[i]);
-    facs_py_array_release(&self->labels);
-    Py_XDECREF(self->paths);
-    facs_free(self->arrays);
-    facs_free(self->path_table);
-    facs_free(self->image_table);
+    facs_py_samples_release(&self->samples);
     if (self->lock) PyThread_free_lock(self->lock);
     type->tp_free(object);
     Py_DECREF(type);
-}
-
-static int allocate(void *out, int64_t count, size_t size)
-{
-    const facs_status status = facs_allocate(out, (size_t)count, size, "loader's table");
-    if (status != FACS_OK) facs_py_raise(status);
-    return status == FACS_OK ? 0 : -1;
-}
-
-/* File names as the system spells them. */
-static int take_paths(loader_object *self, facs_sample_table *table, PyObject *paths)
-{
-    const Py_ssize_t count = PySequence_Size(paths);
-    if (count < 0) return -1;
-    self->paths = PyList_New(0);
-    if (!self->paths || allocate(&self->path_table, count, sizeof *self->path_table) < 0)
-        return -1;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *item = PySequence_GetItem(paths, i), *encoded = NULL;
-        const int converted = item && PyUnicode_FSConverter(item, &encoded);
-        Py_XDECREF(item);
-        if (!converted) return -1;
-        const int appended = PyList_Append(self->paths, encoded);
-        self->path_table[i] = PyBytes_AS_STRING(encoded);
-        Py_DECREF(encoded);
-        if (appended < 0) return -1;
-    }
-    table->count = count;
-    table->paths = self->path_table;
-    return 0;
-}
-
-static int take_stack(loader_object *self, facs_sample_table *table, PyObject *images)
-{
-    int64_t shape[4] = {FACS_PY_ANY, FACS_PY_ANY, FACS_PY_ANY, 3};
-    if (allocate(&self->arrays, 1, sizeof *self->arrays) < 0) return -1;
-    self->array_count = 1;
-    if (facs_py_array_from(&self->arrays[0], images, "images", FACS_PY_UINT8, 4, shape) < 0 ||
-        allocate(&self->image_table, shape[0], sizeof *self->image_table) < 0)
-        return -1;
-    for (int64_t i = 0; i < shape[0]; i++)
-        self->image_table[i] =
-            (facs_image){(uint8_t *)self->arrays[0].data + i * shape[1] * shape[2] * 3,
-                         (int)shape[1], (int)shape[2]};
-    table->count = shape[0];
-    table->images = self->image_table;
-    return 0;
-}
-
-static int take_images(loader_object *self, facs_sample_table *table, PyObject *images)
-{
-    if (facs_py_is_array(images, FACS_PY_UINT8)) return take_stack(self, table, images);
-    const Py_ssize_t count = PySequence_Size(images);
-    if (count < 0 || allocate(&self->arrays, count, sizeof *self->arrays) < 0 ||
-        allocate(&self->image_table, count, sizeof *self->image_table) < 0)
-        return -1;
-    self->array_count = count;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        int64_t shape[3] = {FACS_PY_ANY, FACS_PY_ANY, 3};
-        PyObject *item = PySequence_GetItem(images, i);
-        const int status =
-            item ? facs_py_array_from(&self->arrays[i], item, "images", FACS_PY_UINT8, 3, shape)
-                 : -1;
-        Py_XDECREF(item);
-        if (status < 0) return -1;
-        self->image_table[i] = (facs_image){self->arrays[i].data, (int)shape[0], (int)shape[1]};
-    }
-    table->count = count;
-    table->images = self->image_table;
-    return 0;
-}
-
-static int take_table(loader_object *self, facs_sample_table *table, PyObject *images,
-                      PyObject *paths, PyObject *labels)
-{
-    int64_t shape[2] = {FACS_PY_ANY, FACS_PY_ANY};
-    if ((images == Py_None) == (paths == Py_None)) {
-        PyErr_SetString(PyExc_ValueError, "loader: want either images or paths");
-        return -1;
-    }
-    const int taken =
-        images != Py_None ? take_images(self, table, images) : take_paths(self, table, paths);
-    if (taken < 0) return -1;
-    shape[0] = table->count;
-    if (facs_py_array_from(&self->labels, labels, "labels", FACS_PY_FLOAT32, 2, shape) < 0)
-        return -1;
-    table->labels = self->labels.data;
-    table->label_count = self->label_count = (int)shape[1];
-    return 0;
 }
 
 static PyObject *loader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -133,7 +33,6 @@ static PyObject *loader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     PyObject *images, *paths, *labels;
     facs_loader_options o = {.slots = 3};
     facs_augmentation *a = &o.augmentation;
-    facs_sample_table table = {0};
     long long batch, cache_bytes, most_skipped;
     unsigned long long seed;
     facs_status status;
@@ -149,12 +48,13 @@ static PyObject *loader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     self->lock = PyThread_allocate_lock();
     self->size = o.size;
     self->most_skipped = o.most_skipped;
-    if (!self->lock || take_table(self, &table, images, paths, labels) < 0) {
+    if (!self->lock || facs_py_samples_take(&self->samples, images, paths) < 0 ||
+        facs_py_samples_take_labels(&self->samples, labels) < 0) {
         if (!PyErr_Occurred()) PyErr_NoMemory();
         Py_DECREF(self);
         return NULL;
     }
-    FACS_PY_UNLOCKED(status = facs_loader_create(&self->loader, &table, &o));
+    FACS_PY_UNLOCKED(status = facs_loader_create(&self->loader, &self->samples.table, &o));
     if (status != FACS_OK) {
         Py_DECREF(self);
         return facs_py_raise(status);
@@ -203,7 +103,7 @@ static PyObject *copied(const void *data, facs_py_dtype dtype, size_t item, int 
 static PyObject *to_tuple(const loader_object *self, const facs_batch *b)
 {
     const int64_t image[4] = {b->n, self->size, self->size, 3};
-    const int64_t label[2] = {b->n, self->label_count};
+    const int64_t label[2] = {b->n, self->samples.table.label_count};
     PyObject *pixels = copied(b->pixels, FACS_PY_UINT8, 1, 4, image);
     PyObject *labels = copied(b->labels, FACS_PY_FLOAT32, sizeof *b->labels, 2, label);
     PyObject *mask = copied(b->mask, FACS_PY_FLOAT32, sizeof *b->mask, 2, label);
@@ -216,19 +116,6 @@ static PyObject *to_tuple(const loader_object *self, const facs_batch *b)
     Py_XDECREF(mask);
     Py_XDECREF(indices);
     return tuple;
-}
-
-/* OSError with errno and file name, so that a missing file is a FileNotFoundError. */
-static PyObject *raise_failure(const loader_object *self, facs_status status, int reason,
-                               int64_t row)
-{
-    if (status != FACS_E_IO || row < 0 || !self->path_table) return facs_py_raise(status);
-    PyObject *path = PyUnicode_DecodeFSDefault(self->path_table[row]);
-    if (!path) return NULL;
-    errno = reason;
-    PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path);
-    Py_DECREF(path);
-    return NULL;
 }
 
 static PyObject *loader_next(PyObject *object)
@@ -246,7 +133,9 @@ static PyObject *loader_next(PyObject *object)
     });
     if (status == FACS_OK && batch.n) tuple = to_tuple(self, &batch);
     PyThread_release_lock(self->lock);
-    return status == FACS_OK ? tuple : raise_failure(self, status, reason, batch.failed_row);
+    return status == FACS_OK
+               ? tuple
+               : facs_py_samples_raise(&self->samples, status, reason, batch.failed_row);
 }
 
 static PyObject *loader_statistics(PyObject *object, PyObject *unused)

@@ -6,6 +6,7 @@
 #include "py/loader_module.h"
 #include "py/loss_module.h"
 #include "py/network_module.h"
+#include "py/store_module.h"
 #include "py/synthetic_module.h"
 #include "py/trainer_module.h"
 
@@ -55,7 +56,7 @@ static facs_py_adder *const adders[] = {
     facs_py_bridge_init, add_exceptions,     facs_py_network_add, facs_py_loss_add,
     facs_py_trainer_add, facs_py_image_add,  facs_py_loader_add,  facs_py_synthetic_add,
     facs_py_metric_add,  facs_py_study_add,  facs_py_about_add,   facs_py_cache_add,
-    facs_py_sampler_add, facs_py_device_add,
+    facs_py_sampler_add, facs_py_device_add, facs_py_store_add,
 };
 
 static int execute(PyObject *module)

@@ -215,6 +215,27 @@ class StageTrainer:
     def swap_average(self) -> None: ...
 
 @final
+class ImageStore:
+    nbytes: int
+    def __new__(
+        cls,
+        plugin: str,
+        *,
+        images: NDArray[np.uint8] | Sequence[NDArray[np.uint8]] | None,
+        paths: Sequence[str | os.PathLike[str]] | None,
+        batch: int,
+        size: int,
+        threads: int,
+        seed: int,
+        augmentation: tuple[float, float, float, float, float],
+        most_bytes: int,
+    ) -> ImageStore: ...
+    def load(self, count: int, /) -> int: ...
+    def start(self, epoch: int, order: ArrayLike, /) -> None: ...
+    def next(self, n: int, /) -> DeviceArray: ...
+    def __len__(self) -> int: ...
+
+@final
 class Loader:
     def __new__(
         cls,

@@ -13,10 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from facsnet import _core, metrics
-from facsnet._cache import Cache, byte_text
-from facsnet._device import free_memory
+from facsnet._batches import (
+    CachedBatches,
+    ImageBatches,
+    PixelBatches,
+    VariedBatches,
+    has_room,
+    image_shape,
+    pixels_on_gpu,
+)
 from facsnet._interrupts import Interrupts
-from facsnet.loading import Reader, make_loader, progress_bar
+from facsnet.loading import Reader, progress_bar
 from facsnet.losses import resolve
 from facsnet.network import Network
 from facsnet.samples import Samples
@@ -80,150 +87,12 @@ def check_boundary(network: Network, stage: Stage) -> None:
 
 
 @dataclass
-class _Batch:
-    """``rows`` of ``x``, or all of it."""
-
-    x: npt.NDArray[Any] | _core.DeviceArray
-    target: FloatArray
-    mask: FloatArray
-    rows: IntArray | None = None
-
-
-@dataclass
 class Kept:
     """The weights of the best epoch so far."""
 
     stage: str
     epoch: int
     weights: dict[str, FloatArray]
-
-
-class _ImageBatches:
-    """Augmented images, for a stage that runs the network from below the head."""
-
-    def __init__(self, run: StageRun) -> None:
-        t = run.trainer
-        self.loader = make_loader(
-            run.train,
-            run.network,
-            batch=t.batch_size,
-            seed=t.seed,
-            workers=t.workers,
-            augmentation=run.stage.augmentation,
-        )
-        if run.block == "head" and not run.stage.augmentation.is_fixed:
-            run.note("the frozen backbone runs in every epoch, for images that random crops, angles or light vary")
-
-    def epoch(self, epoch: int, rows: IntArray | None) -> Iterator[_Batch]:
-        self.loader.start(epoch, rows)
-        for pixels, target, mask, _ in self.loader:
-            yield _Batch(pixels, target, mask)
-
-
-class _KeptBatches:
-    """Versions of every image that are made once; drawn as the loader draws images.
-
-    Rows are the plain images and the mirrored ones, as far as they are wanted. They lie in the memory
-    of the network's GPU where there is room.
-    """
-
-    values: npt.NDArray[Any] | _core.DeviceArray
-    valid: npt.NDArray[Any] | _core.DeviceArray
-
-    def __init__(self, run: StageRun) -> None:
-        flip = run.stage.augmentation.flip
-        self.seed, self.flip, self.steps, self.count = run.trainer.seed, flip, run.steps, len(run.train)
-        self.labels, self.mask = _known(run.train.labels)
-        self.versions = [False] * (flip < 1) + [True] * (flip > 0)
-        self.kinds = " and ".join("mirrored" if mirrored else "plain" for mirrored in self.versions)
-        self.stride = self.count if len(self.versions) == 2 else 0
-
-    def expect(self, rows: npt.NDArray[np.int64]) -> None:
-        """Called before rows are wanted."""
-
-    def epoch(self, epoch: int, rows: IntArray | None) -> Iterator[_Batch]:
-        order, mirrored = _core.draw_epoch(self.seed, epoch, self.count, self.flip, rows)
-        batches = np.array_split(order, self.steps)
-        places = np.array_split(order + self.stride * mirrored, self.steps)
-        self.expect(places[0])
-        for i, images in enumerate(batches):
-            if i + 1 < self.steps:
-                self.expect(places[i + 1])
-            yield _Batch(self.values, self.labels[images], self.mask[images], places[i])
-
-
-class _CachedBatches(_KeptBatches):
-    """What enters the first trained block; ``valid`` is the same of the validation part."""
-
-    def __init__(self, run: StageRun) -> None:
-        super().__init__(run)
-        t, first = run.trainer, len(self.versions) * self.count
-        cache = Cache(
-            first + (0 if run.valid is None else len(run.valid)),
-            run.network._core.boundary_shape(run.block),
-            dtype=run.stage.cache_dtype or ("float32" if run.block == "head" else "bfloat16"),
-            limit=t.cache_limit,
-            folder=t.cache_folder,
-        )
-        reader, what = run.reader(run.train), "features" if run.block == "head" else "activations"
-        for i, mirrored in enumerate(self.versions):
-            title = run.title(f"mirrored training {what}" if mirrored else f"training {what}")
-            rows = cache.values[i * self.count : (i + 1) * self.count]
-            reader.boundary(run.block, rows, flip=mirrored, title=title)
-        if run.valid is not None:
-            run.reader(run.valid).boundary(run.block, cache.values[first:], title=run.title(f"validation {what}"))
-        place = cache.place
-        if has_room(run.network, cache.bytes):
-            self.values = _core.DeviceArray(cache.values[:first], run.network.plugin)
-            self.valid = _core.DeviceArray(cache.values[first:], run.network.plugin)
-            place = "on the GPU"
-        else:
-            self.values, self.valid, self.cache = cache.values, cache.values[first:], cache
-        run.note(
-            f"the frozen blocks ran once per image; {run.block} trains on cached {self.kinds} activations: "
-            f"{byte_text(cache.bytes)} of {cache.dtype} {place}"
-        )
-
-    def expect(self, rows: npt.NDArray[np.int64]) -> None:
-        if isinstance(self.values, np.ndarray):
-            self.cache.expect(rows)
-
-
-class _PixelBatches(_KeptBatches):
-    """Pixels that stay on the GPU, for images of which nothing but mirroring is varied."""
-
-    def __init__(self, run: StageRun) -> None:
-        super().__init__(run)
-        shape = (self.count, *_image_shape(run.network))
-        pixels = np.empty((len(self.versions) * self.count, *shape[1:]), np.uint8)
-        reader = run.reader(run.train)
-        for i, mirrored in enumerate(self.versions):
-            title = run.title("mirrored images" if mirrored else "images")
-            reader.pixels(pixels[i * self.count : (i + 1) * self.count], flip=mirrored, title=title)
-        self.values = _core.DeviceArray(pixels, run.network.plugin)
-        if run.valid is not None:
-            pixels = np.empty((len(run.valid), *shape[1:]), np.uint8)
-            run.reader(run.valid).pixels(pixels, title=run.title("validation images"))
-            self.valid = _core.DeviceArray(pixels, run.network.plugin)
-        run.note(f"the {self.kinds} images stay on the GPU: {byte_text(self.values.nbytes)}")
-
-    @staticmethod
-    def suit(run: StageRun) -> bool:
-        """Whether they can be kept, and are read more than once."""
-        if run.network.device == "cpu" or run.stage.epochs < 2 or not run.stage.augmentation.is_fixed:
-            return False
-        images = 2 * len(run.train) + (0 if run.valid is None else len(run.valid))
-        size = images * math.prod(_image_shape(run.network))
-        return has_room(run.network, size) and size <= _core.available_memory() // 2
-
-
-def has_room(network: Network, size: int) -> bool:
-    """Whether a network runs on a GPU that would have as many bytes free as were kept there."""
-    return network.device != "cpu" and size <= free_memory() // 2
-
-
-def _image_shape(network: Network) -> tuple[int, int, int]:
-    return (network.input_size, network.input_size, 3)
 
 
 class StageRun:
@@ -293,16 +162,18 @@ class StageRun:
     def _prepare(self) -> None:
         t, s = self.trainer, self.stage
         self._note_undefined()
-        self.batches: _CachedBatches | _PixelBatches | _ImageBatches
+        self.batches: CachedBatches | PixelBatches | VariedBatches | ImageBatches
         if self.is_cached:
-            cached = self.batches = _CachedBatches(self)
+            cached = self.batches = CachedBatches(self)
             self.valid_logits = lambda: self.network._core.above(cached.valid, self.block)
-        elif _PixelBatches.suit(self):
-            kept = self.batches = _PixelBatches(self)
+        elif PixelBatches.suit(self):
+            kept = self.batches = PixelBatches(self)
             self.valid_logits = lambda: self.network.forward(kept.valid)
         else:
-            self.batches = _ImageBatches(self)
-            self.valid_logits = None if self.valid is None else self.reader(self.valid).logits
+            if self.block == "head" and not s.augmentation.is_fixed:
+                self.note("the frozen backbone runs in every epoch, for images that random crops, angles or light vary")
+            self.batches = VariedBatches.of(self) or ImageBatches(self)
+            self.valid_logits = self._validation_reader(self.valid)
         self.core = _core.StageTrainer(
             self.network._core,
             self.block,
@@ -317,6 +188,17 @@ class StageRun:
             t.seed,
             t.memory == "low",
         )
+
+    def _validation_reader(self, valid: Samples | None) -> Callable[[], FloatArray] | None:
+        """Logits of the validation part, from pixels on the GPU where the training images lie there too."""
+        if valid is None:
+            return None
+        if isinstance(self.batches, VariedBatches) and has_room(
+            self.network, len(valid) * math.prod(image_shape(self.network))
+        ):
+            pixels = pixels_on_gpu(self, valid)
+            return lambda: self.network.forward(pixels)
+        return self.reader(valid).logits
 
     def _note_undefined(self) -> None:
         """Names the labels that `_mean` leaves out of the validation scores."""
@@ -430,9 +312,3 @@ class StageRun:
 def _mean(values: npt.NDArray[Any]) -> float:
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else math.nan
-
-
-def _known(labels: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-    values = np.asarray(labels, np.float32)
-    mask = ~np.isnan(values)
-    return np.where(mask, values, np.float32(0)), mask.astype(np.float32)

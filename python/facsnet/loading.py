@@ -13,7 +13,7 @@ from facsnet.network import Network
 from facsnet.samples import Samples
 from facsnet.stages import Augmentation
 
-__all__ = ["Reader", "features_of", "logits_of", "make_loader", "progress_bar", "usual_workers"]
+__all__ = ["Reader", "features_of", "logits_of", "make_loader", "make_store", "progress_bar", "usual_workers"]
 
 FloatArray = npt.NDArray[np.float32]
 _CACHE_BYTES = 2 << 30
@@ -67,7 +67,6 @@ def make_loader(
     ``batch`` images and differ by at most one. Up to ``most_skipped`` unreadable images are left out
     of a pass; one more is an error.
     """
-    a = augmentation or Augmentation.none()
     images, paths = samples.images, samples.paths
     return _core.Loader(
         images=images if paths is None else None,
@@ -78,10 +77,42 @@ def make_loader(
         workers=workers,
         seed=seed,
         shuffle=shuffle,
-        augmentation=(a.crop**2, a.flip, a.rotation, a.brightness, a.contrast),
+        augmentation=_ranges(augmentation or Augmentation.none()),
         cache_bytes=_CACHE_BYTES,
         most_skipped=most_skipped,
     )
+
+
+def make_store(
+    samples: Samples,
+    network: Network,
+    *,
+    batch: int,
+    seed: int,
+    workers: int,
+    augmentation: Augmentation,
+    most_bytes: int,
+) -> _core.ImageStore:
+    """The same batches without their labels, for a network on a GPU: variants of decoded images that stay there.
+
+    Its ``load`` is a MemoryError where the images would be more than ``most_bytes``.
+    """
+    images, paths = samples.images, samples.paths
+    return _core.ImageStore(
+        network.plugin,
+        images=images if paths is None else None,
+        paths=paths,
+        batch=batch,
+        size=network.input_size,
+        threads=workers,
+        seed=seed,
+        augmentation=_ranges(augmentation),
+        most_bytes=most_bytes,
+    )
+
+
+def _ranges(a: Augmentation) -> tuple[float, float, float, float, float]:
+    return (a.crop**2, a.flip, a.rotation, a.brightness, a.contrast)
 
 
 class Reader:

@@ -1,4 +1,5 @@
 #include "core/memory.h"
+#include "image/augment.h"
 #include "kernel/plugin.h"
 
 #include <stdlib.h>
@@ -38,6 +39,34 @@ static void forget(facs_recording *recording)
     free(recording);
 }
 
+static size_t vary_scratch(const facs_variants *all)
+{
+    (void)all;
+    return 1;
+}
+
+static void vary(uint8_t *out, const facs_variant *variants, const facs_variants *all,
+                 void *scratch)
+{
+    facs_image_scratch own = {0};
+
+    (void)scratch;
+    for (int64_t i = 0; i < all->n; i++) {
+        const facs_variant *v = &variants[i];
+        const facs_image image = {(uint8_t *)(uintptr_t)v->pixels, v->height, v->width};
+        const facs_augmentation_draw draw = {.crop = {v->x, v->y, v->box_width, v->box_height},
+                                             .flip = v->flip,
+                                             .angle = v->angle,
+                                             .brightness = v->brightness,
+                                             .contrast = v->contrast};
+        uint8_t *to = out + i * 3 * all->size * all->size;
+        if (facs_image_augment(to, &image, all->size, &draw, &own) != FACS_OK) abort();
+    }
+    facs_image_scratch_free(&own);
+}
+
+static const facs_varying varying = {vary_scratch, vary};
+
 static facs_device device;
 
 __attribute__((visibility("default"))) facs_plugin_opener facs_plugin_open;
@@ -57,6 +86,7 @@ facs_status facs_plugin_open(facs_plugin *plugin, facs_report *to)
                             .device = &device,
                             .kernels = &facs_kernels_ref,
                             .narrow = &facs_kernels_ref,
+                            .varying = &varying,
                             .description = "pretend",
                             .capability = "none",
                             .memory_free = 1 << 30,

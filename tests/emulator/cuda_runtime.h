@@ -123,6 +123,14 @@ static inline unsigned __umulhi(unsigned a, unsigned b)
 {
     return (unsigned)((uint64_t)a * b >> 32);
 }
+static inline double __dmul_rn(double a, double b)
+{
+    return a * b;
+}
+static inline long long __double2ll_rn(double x)
+{
+    return llrint(x);
+}
 static inline double rsqrt(double x)
 {
     return 1 / std::sqrt(x);

@@ -10,14 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from devices import PLACES
+from pretend import pretend_device
 
 import facsnet as fn
 from facsnet import _device
 from facsnet.datasets import synthetic_faces
-
-# The plugin that device="cuda" loads, where it is not the one beside the module.
-if os.environ.get("FACS_TEST_PLUGIN"):
-    _device.plugin_path = lambda: Path(os.environ["FACS_TEST_PLUGIN"])
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +33,31 @@ def shared_data() -> Path:
     if not root.is_dir():
         pytest.skip(f"needs private test data: there is none at {root} (set FACSNET_DATA)")
     return root
+
+
+@pytest.fixture(scope="session")
+def pretended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pretend_device(tmp_path_factory.mktemp("pretend"))
+
+
+@pytest.fixture(params=PLACES)
+def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    return settle_in(request, monkeypatch)
+
+
+@pytest.fixture(params=["rungs", *PLACES])
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As `where`, or ``"rungs"``: the pretended device against the CPU's fastest kernels, which add in another order."""
+    return settle_in(request, monkeypatch)
+
+
+def settle_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param != "gpu":
+        plugin = request.getfixturevalue("pretended")
+        monkeypatch.setattr(_device, "plugin_path", lambda: plugin)
+    if request.param == "pretend":
+        monkeypatch.setenv("FACS_CPU", "ref")
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

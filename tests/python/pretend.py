@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import build_flags
 
 LIBRARY = ("csrc/core", "csrc/kernel/ref")
+IMAGES = ("csrc/image/augment.c", "csrc/image/resize.c")
 
 
 def compiled(target: Path, *sources: Path) -> Path:
@@ -39,6 +40,7 @@ def module_flags() -> list[str]:
 def pretend_device(folder: Path) -> Path:
     """Of tests/c/pretend_device.c."""
     sources = [path for part in LIBRARY for path in sorted((ROOT / part).glob("*.c"))]
+    sources += [ROOT / path for path in IMAGES]
     return compiled(folder / "libpretend.so", ROOT / "tests/c/pretend_device.c", *sources)
 
 

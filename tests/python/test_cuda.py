@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pretend import pretend_device
+from devices import MISSING
 
 import facsnet as fn
 from facsnet import _core, _device
@@ -41,22 +41,6 @@ NAMES = ["mobilenet_v1", "mobilenet_v2", "densenet121", "densenet201"]
 DEMO = Path(fn.__file__).parent / "models" / "mobilenet_v1_0.25_synthetic.safetensors"
 
 
-def missing() -> str:
-    """Why there is no GPU here, "" where there is one."""
-    try:
-        _core.device_facts(_device.plugin_of("cuda"))
-    except fn.DeviceError as problem:
-        return str(problem)
-    return ""
-
-
-@pytest.fixture(scope="session")
-def pretended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pretend_device(tmp_path_factory.mktemp("pretend"))
-
-
-MISSING = missing()
-PLACES = ["pretend"] if MISSING else ["pretend", "gpu"]
 ROUNDING = 2e-3  # how far a parameter's may be off beyond its own part, of the usual size of all
 
 
@@ -68,26 +52,6 @@ def needs_gpu(test: Any) -> Any:
 @pytest.mark.skipif(bool(MISSING), reason=f"nothing here has run on a GPU: {MISSING}")
 def test_on_a_gpu() -> None:
     assert network().device == "cuda" and network(device="auto").instruction_set == "cuda"
-
-
-@pytest.fixture(params=PLACES)
-def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    return settle_in(request, monkeypatch)
-
-
-@pytest.fixture(params=["rungs", *PLACES])
-def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """As `where`, or ``"rungs"``: the pretended device against the CPU's fastest kernels, which add in another order."""
-    return settle_in(request, monkeypatch)
-
-
-def settle_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param != "gpu":
-        plugin = request.getfixturevalue("pretended")
-        monkeypatch.setattr(_device, "plugin_path", lambda: plugin)
-    if request.param == "pretend":
-        monkeypatch.setenv("FACS_CPU", "ref")
-    return str(request.param)
 
 
 @pytest.fixture(autouse=True)

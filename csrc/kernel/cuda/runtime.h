@@ -6,6 +6,7 @@ extern "C" {
 }
 
 extern const facs_device facs_cuda_device;
+extern const facs_varying facs_cuda_varying;
 
 /* Fills in what the device is, or reports why there is none; errors of this device are
  * reported there from now on. */

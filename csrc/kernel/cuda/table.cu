@@ -21,5 +21,6 @@ facs_plugin_open(facs_plugin *plugin, facs_report *report)
     plugin->device = &facs_cuda_device;
     plugin->kernels = &table<float>;
     plugin->narrow = &table<bfloat16>;
+    plugin->varying = &facs_cuda_varying;
     return facs_cuda_describe(plugin, report);
 }
