@@ -2,6 +2,8 @@
 
 #include "kernel/plugin.h"
 
+#include <string.h>
+
 static const char *const names[FACS_PY_DTYPE_COUNT] = {
     [FACS_PY_FLOAT32] = "float32", [FACS_PY_UINT8] = "uint8", [FACS_PY_UINT16] = "bfloat16"};
 
@@ -118,6 +120,25 @@ static PyObject *array_numpy(PyObject *object, PyObject *unused)
     return facs_py_raise(status);
 }
 
+static PyObject *array_assign(PyObject *object, PyObject *from)
+{
+    facs_py_device_array *self = (facs_py_device_array *)object;
+    int64_t shape[FACS_PY_MAX_DIMS];
+    facs_py_array array;
+    facs_status status;
+
+    memcpy(shape, self->shape, sizeof shape);
+    if (facs_py_array_from(&array, from, "array", self->dtype, self->ndim, shape) < 0)
+        return NULL;
+    FACS_PY_UNLOCKED({
+        self->device->upload(self->data, array.data, facs_py_device_bytes(self));
+        status = self->device->wait();
+    });
+    facs_py_array_release(&array);
+    if (status != FACS_OK) return facs_py_raise(status);
+    Py_RETURN_NONE;
+}
+
 static PyObject *array_shape(PyObject *object, void *unused)
 {
     const facs_py_device_array *self = (facs_py_device_array *)object;
@@ -152,6 +173,7 @@ static Py_ssize_t array_length(PyObject *object)
 
 static PyMethodDef methods[] = {
     {"numpy", array_numpy, METH_NOARGS, "A copy in the host's memory; uint16 of bfloat16."},
+    {"assign", array_assign, METH_O, "assign(array): copies the numbers of an equal array."},
     {"__dlpack__", (PyCFunction)(void (*)(void))facs_py_device_dlpack,
      METH_VARARGS | METH_KEYWORDS, "A capsule over the same memory."},
     {"__dlpack_device__", facs_py_device_dlpack_device, METH_NOARGS, "CUDA's, and its index."},

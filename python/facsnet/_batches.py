@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,10 +60,41 @@ class ImageBatches:
             augmentation=run.stage.augmentation,
         )
 
+        self.plugin = run.network.plugin
+
     def epoch(self, epoch: int, rows: IntArray | None) -> Iterator[Batch]:
         self.loader.start(epoch, rows)
-        for pixels, target, mask, _ in self.loader:
-            yield Batch(pixels, target, mask)
+        return _uploaded(self.loader, self.plugin) if self.plugin else _plain(self.loader)
+
+
+def _plain(loader: _core.Loader) -> Iterator[Batch]:
+    for pixels, target, mask, _ in loader:
+        yield Batch(pixels, target, mask)
+
+
+def _uploaded(loader: _core.Loader, plugin: str) -> Iterator[Batch]:
+    """The same on the GPU: a batch travels while the step before it runs, which has read its own when it returns."""
+    places: dict[tuple[int, int], _core.DeviceArray] = {}
+
+    def bring(turn: int) -> Batch | None:
+        batch = next(loader, None)
+        if batch is None:
+            return None
+        pixels, target, mask, _ = batch
+        place = (turn, len(pixels))
+        if place in places:
+            places[place].assign(pixels)
+        else:
+            places[place] = _core.DeviceArray(pixels, plugin)
+        return Batch(places[place], target, mask)
+
+    with ThreadPoolExecutor(1) as pool:
+        turn = 0
+        coming = pool.submit(bring, turn)
+        while (batch := coming.result()) is not None:
+            turn = 1 - turn
+            coming = pool.submit(bring, turn)
+            yield batch
 
 
 class _KeptBatches:

@@ -164,9 +164,26 @@ def test_fit(where: str) -> None:
 
 
 def test_fit_without_room(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches then travel ahead of their steps, and are the same."""
     monkeypatch.setattr("facsnet._batches.free_memory", lambda: 1000)
-    _, history = varied("cuda", IMAGES)
-    assert any("so they are varied on the CPU" in note for note in history.notes)
+    (cpu, want), (cuda, got) = varied("cpu", IMAGES), varied("cuda", IMAGES)
+    assert any("so they are varied on the CPU" in note for note in got.notes)
+    assert got.rows[0]["loss"] == pytest.approx(want.rows[0]["loss"], rel=1e-2)
+    for key, value in cpu.parameters().items() if where == "pretend" else ():
+        np.testing.assert_array_equal(cuda.parameters()[key], value)
+
+
+def test_an_array_takes_equal_ones(where: str) -> None:
+    array = _core.DeviceArray(np.zeros((2, 3), np.float32), _device.plugin_of("cuda"))
+    wanted = np.arange(6, dtype=np.float32).reshape(2, 3)
+    array.assign(wanted)
+    assert (array.numpy() == wanted).all()
+    for other in (wanted[:1], wanted.ravel(), wanted[..., None]):
+        with pytest.raises(ValueError, match="array"):
+            array.assign(other)
+    with pytest.raises(TypeError, match="array"):
+        array.assign("text")
+    assert (array.numpy() == wanted).all()
 
 
 @pytest.mark.parametrize("options", [{"epochs": 1}, {"augmentation": fn.Augmentation(0.5)}], ids=["once", "mirrored"])
