@@ -12,7 +12,7 @@ CTEST := $(MAKE) --no-print-directory -f tests/c/tests.mk
 export PYTHONUNBUFFERED = 1
 
 .PHONY: help build test demo pictures ctest pytest lint format asan fuzz bench bench-kernels clean bootstrap steps
-.PHONY: emulate cuda cuda-build cuda-test cuda-check cuda-bench
+.PHONY: emulate emulate-races cuda cuda-build cuda-test cuda-check cuda-bench
 help:
 	@echo "make demo     install what is missing, build, train on drawn faces, write demo-report/"
 	@echo "make test     install what is missing, build, run all tests and checks"
@@ -29,6 +29,7 @@ help:
 	@echo
 	@echo "make cuda       compile what runs on a GPU, for every architecture (needs nvcc)"
 	@echo "make emulate    run the kernels of CUDA on the processor, thread by thread (SHARE=1: all cases)"
+	@echo "make emulate-races  the same under ThreadSanitizer"
 	@echo "make cuda-test  build for the GPU here with the python3 there is, run the tests of CUDA"
 	@echo "make cuda-check the same under compute-sanitizer (TOOL=memcheck, racecheck, ...)"
 	@echo "make cuda-bench compare with PyTorch on the GPU (ARGS='--quick' and so on)"
@@ -121,6 +122,16 @@ emulate:
 	$(EMULATOR) PYTHONPATH=python $(PYTHON) -m pytest tests/python/test_store.py tests/python/test_cuda.py \
 	    -k "gpu and (store or mobilenet_v1 or steps_of_a_part)" || status=1; \
 	exit $$status
+
+# Races between the threads of a block. The library of ThreadSanitizer must be there first.
+RACES := $(CURDIR)/build/emulator/races/libfacs_cuda.so
+
+emulate-races:
+	@$(MAKE) --no-print-directory -f tests/emulator/emulator.mk -j$(JOBS) RACES=1
+	@$(CTEST) -j$(JOBS) programs PYTHON=$(PYTHON) ONLY='kernels_*'
+	@FACS_TEST_PLUGIN=$(RACES) FACS_TEST_DRIVER=$(RACES) FACS_TEST_SHARE=$(SHARE) FACS_TEST_SECONDS=3000 \
+	    TSAN_OPTIONS=exitcode=66 LD_PRELOAD=$$($(CC) -print-file-name=libtsan.so) OMP_NUM_THREADS=1 \
+	    sh tests/c/run.sh build/ctest/plain/test_kernels_*
 
 # --- a GPU. All but the first want one, and no network: they build into build/cuda, with the
 # python3 found there if there is no .venv.

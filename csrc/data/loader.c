@@ -193,8 +193,8 @@ facs_status facs_loader_start(facs_loader *l, uint32_t epoch, const int64_t *ind
     pthread_mutex_lock(&l->lock);
     drain(l);
     for (int64_t i = 0; i < count; i++) l->order[i] = indices ? indices[i] : i;
-    if (l->options.shuffle) facs_loader_shuffle(l->options.seed, epoch, l->order, count);
-    facs_loader_number_copies(l->copies, l->seen, l->table.count, l->order, count);
+    if (l->options.shuffle) facs_draw_shuffle(l->options.seed, epoch, l->order, count);
+    facs_draw_copies(l->copies, l->seen, l->table.count, l->order, count);
     l->total = count;
     l->batches = (count - 1) / l->options.batch + 1;
     l->handed = l->filling = l->position = l->consumed = 0;

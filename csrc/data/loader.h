@@ -56,12 +56,6 @@ facs_status facs_loader_create(facs_loader **loader, const facs_sample_table *ta
 /* Stops and joins the workers, also in mid-pass. */
 void facs_loader_free(facs_loader *loader);
 
-/* What a shuffled pass over `rows` (NULL: all) of a table draws at a probability of flips:
- * their order, and whether the image at each place of it is mirrored. (count) each. */
-facs_status facs_loader_draw(uint64_t seed, uint32_t epoch, double flip, int64_t table_count,
-                             const int64_t *rows, int64_t count, int64_t *order,
-                             uint8_t *mirrored) FACS_MUST_USE;
-
 /* Begins a pass over the rows in `indices` (NULL: all), ending one that is under way. A row
  * may be there several times, in all no more than the table has. FACS_E_ARG names an index
  * outside the table.

@@ -1,6 +1,7 @@
 #ifndef FACS_DATA_LOADER_INTERNAL_H
 #define FACS_DATA_LOADER_INTERNAL_H
 
+#include "data/draw.h"
 #include "data/loader.h"
 
 #include <pthread.h>
@@ -35,7 +36,7 @@ struct facs_loader {
     int64_t *skipped_rows; /* min(most_skipped, rows) */
     /* The pass, guarded by lock. Batch b uses slot b % slots. */
     int64_t *order;
-    int64_t *copies, *seen; /* see facs_loader_number_copies */
+    int64_t *copies, *seen; /* see facs_draw_copies */
     int64_t total, batches; /* images and batches of the pass */
     int64_t handed;         /* images given to workers */
     int64_t filling;        /* the batch of the next image, */
@@ -52,23 +53,6 @@ static inline int64_t facs_loader_batch_size(const facs_loader *l, int64_t batch
 {
     return l->total / l->batches + (batch < l->total % l->batches);
 }
-
-/* How a row's image is varied in an epoch, where the pass had it `copy` times before. */
-static inline facs_augmentation_draw facs_loader_variant(uint64_t seed, uint32_t epoch,
-                                                         int64_t table_count, int64_t row,
-                                                         int64_t copy,
-                                                         const facs_augmentation *options)
-{
-    facs_rng rng =
-        facs_rng_stream(seed, FACS_RNG_AUGMENT, epoch, (uint32_t)(row + copy * table_count));
-    return facs_augmentation_make_draw(options, &rng);
-}
-
-void facs_loader_shuffle(uint64_t seed, uint32_t epoch, int64_t *order, int64_t count);
-
-/* copies[i] is how often order has its row before i; `seen` (table_count) is overwritten. */
-void facs_loader_number_copies(int64_t *copies, int64_t *seen, int64_t table_count,
-                               const int64_t *order, int64_t count);
 
 /* Failures of files, which a pass may leave out. */
 static inline int facs_loader_skippable(facs_status status)

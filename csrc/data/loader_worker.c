@@ -98,8 +98,8 @@ static facs_status vary(facs_loader *l, const job *j, const facs_image *image,
                         facs_image_scratch *scratch)
 {
     const int size = l->options.size;
-    facs_augmentation_draw draw = facs_loader_variant(
-        l->options.seed, j->epoch, l->table.count, j->row, j->copy, &l->options.augmentation);
+    facs_augmentation_draw draw = facs_draw_variant(l->options.seed, j->epoch, l->table.count,
+                                                    j->row, j->copy, &l->options.augmentation);
     if (j->mirror) draw.flip = !draw.flip;
     return facs_image_augment(j->slot->pixels + j->position * 3 * size * size, image, size,
                               &draw, scratch);

@@ -1,6 +1,6 @@
 #include "data/store.h"
 
-#include "data/loader_internal.h"
+#include "data/draw.h"
 
 #include "core/memory.h"
 #include "core/threads.h"
@@ -10,9 +10,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Images of the device lie in slabs one behind the other, large enough to be few. */
 enum { SLAB = 64 << 20 };
 
-/* Images of the device lie in slabs one behind the other. */
 typedef struct slab {
     struct slab *next;
     uint8_t *block;
@@ -24,14 +24,15 @@ struct facs_store {
     const facs_varying *varying;
     facs_sample_table table;
     facs_store_options options;
-    facs_image *images; /* of every row; pixels are the device's */
-    slab *slabs;        /* the last one first */
-    size_t left, bytes; /* left in that slab; of all images */
+    facs_image *images;      /* of every row; pixels are the device's */
+    slab *slabs;             /* the last one first */
+    size_t left;             /* in that slab */
+    size_t allocated, bytes; /* of all slabs; of all images */
     int64_t loaded;
     int largest; /* side of an image */
     /* The epoch. */
     uint32_t epoch;
-    int64_t *order, *copies, *seen; /* see facs_loader_number_copies */
+    int64_t *order, *copies, *seen; /* see facs_draw_copies */
     int64_t count, given;
     /* A batch. */
     facs_variant *variants; /* the host's */
@@ -53,6 +54,9 @@ static facs_status check(const facs_plugin *plugin, const facs_sample_table *tab
         return facs_fail(FACS_E_ARG, "batch: is %lld, want 1 to 65535", (long long)o->batch);
     if (o->size < 1 || o->size > FACS_IMAGE_MAX_SIDE)
         return facs_fail(FACS_E_ARG, "size: is %d, want 1 to %d", o->size, FACS_IMAGE_MAX_SIDE);
+    if (o->threads < 1 || o->threads > FACS_MOST_THREADS)
+        return facs_fail(FACS_E_ARG, "threads: is %d, want 1 to %d", o->threads,
+                         FACS_MOST_THREADS);
     return facs_augmentation_check(&o->augmentation);
 }
 
@@ -117,9 +121,9 @@ size_t facs_store_bytes(const facs_store *s)
 
 /* --- loading */
 
-enum { AT_ONCE = 32 };
+/* Images of the host on their way, enough for many threads. */
+enum { AT_ONCE = 128 };
 
-/* Images of the host on their way. */
 typedef struct decoding {
     const facs_store *store;
     facs_image images[AT_ONCE];
@@ -152,6 +156,7 @@ static facs_status add_slab(facs_store *s, size_t bytes)
         return status;
     }
     added->bytes = s->left = bytes;
+    s->allocated += bytes;
     added->next = s->slabs;
     s->slabs = added;
     return FACS_OK;
@@ -162,7 +167,14 @@ static facs_status place(facs_store *s, size_t bytes, uint8_t **pixels)
 {
     const size_t wanted = facs_align(bytes);
 
-    if (s->left < wanted) FACS_TRY(add_slab(s, wanted > SLAB ? wanted : SLAB));
+    if (s->left < wanted) {
+        const size_t room = s->options.most_bytes - s->allocated;
+        const size_t usual = wanted > SLAB ? wanted : SLAB;
+        if (wanted > room)
+            return facs_fail(FACS_E_OOM, "the decoded images take more than %.1f MiB",
+                             (double)s->options.most_bytes / (1 << 20));
+        FACS_TRY(add_slab(s, usual < room ? usual : room));
+    }
     *pixels = s->slabs->block + (s->slabs->bytes - s->left);
     s->left -= wanted;
     return FACS_OK;
@@ -176,9 +188,6 @@ static facs_status keep(facs_store *s, const facs_image *image)
     if (image->height < 1 || image->width < 1)
         return facs_fail(FACS_E_SHAPE, "store: image %lld is empty (%d x %d)",
                          (long long)s->loaded, image->height, image->width);
-    if (s->bytes + bytes > s->options.most_bytes)
-        return facs_fail(FACS_E_OOM, "store: more than %.1f MiB of decoded images",
-                         (double)s->options.most_bytes / (1 << 20));
     FACS_TRY(place(s, bytes, &kept.pixels));
     s->device->upload(kept.pixels, image->pixels, bytes);
     s->images[s->loaded++] = kept;
@@ -249,7 +258,7 @@ facs_status facs_store_start(facs_store *s, uint32_t epoch, const int64_t *order
             return facs_fail(FACS_E_ARG, "store: row %lld is %lld, want 0 to %lld",
                              (long long)i, (long long)order[i], (long long)s->table.count - 1);
     memcpy(s->order, order, (size_t)count * sizeof *order);
-    facs_loader_number_copies(s->copies, s->seen, s->table.count, s->order, count);
+    facs_draw_copies(s->copies, s->seen, s->table.count, s->order, count);
     s->epoch = epoch;
     s->count = count;
     s->given = 0;
@@ -298,8 +307,8 @@ facs_status facs_store_next(facs_store *s, int64_t n, uint8_t **pixels)
     for (int64_t i = 0; i < n; i++) {
         const int64_t at = s->given + i, row = s->order[at];
         const facs_augmentation_draw draw =
-            facs_loader_variant(s->options.seed, s->epoch, s->table.count, row, s->copies[at],
-                                &s->options.augmentation);
+            facs_draw_variant(s->options.seed, s->epoch, s->table.count, row, s->copies[at],
+                              &s->options.augmentation);
         s->variants[i] = variant_of(&s->images[row], &draw);
         all.shaded |= draw.brightness != 1 || draw.contrast != 1;
     }

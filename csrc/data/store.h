@@ -14,7 +14,7 @@ typedef struct facs_store_options {
     int threads;   /* that decode */
     uint64_t seed;
     facs_augmentation augmentation;
-    size_t most_bytes; /* of decoded images */
+    size_t most_bytes; /* of the device's memory for decoded images */
 } facs_store_options;
 
 typedef struct facs_store facs_store;
@@ -34,12 +34,12 @@ facs_status facs_store_load(facs_store *store, int64_t count, int64_t *loaded,
 
 size_t facs_store_bytes(const facs_store *store); /* of the images on the device */
 
-/* Begins an epoch over rows in this order: facs_loader_draw's, which is a loader's. */
+/* Begins an epoch over rows in this order: facs_draw_epoch's, which is a loader's. */
 facs_status facs_store_start(facs_store *store, uint32_t epoch, const int64_t *order,
                              int64_t count) FACS_MUST_USE;
 
-/* The next n images of the epoch as (n, size, size, 3) on the device, valid until the next
- * call. */
+/* The next n images of the epoch as (n, size, size, 3) on the device, for what the calling
+ * thread asks of it next; valid until the next call. */
 facs_status facs_store_next(facs_store *store, int64_t n, uint8_t **pixels) FACS_MUST_USE;
 
 #endif

@@ -1,6 +1,6 @@
 #include "py/bridge.h"
 
-#include "data/loader.h"
+#include "data/draw.h"
 #include "data/sampler.h"
 
 /* Which samples an epoch sees, and in which order. */
@@ -67,8 +67,8 @@ static PyObject *draw_epoch(PyObject *module, PyObject *args)
         facs_py_array_release(&order);
         return NULL;
     }
-    FACS_PY_UNLOCKED(status = facs_loader_draw(seed, epoch, flip, table_count, rows.data,
-                                               shape[0], order.data, mirrored.data));
+    FACS_PY_UNLOCKED(status = facs_draw_epoch(seed, epoch, flip, table_count, rows.data,
+                                              shape[0], order.data, mirrored.data));
     facs_py_array_release(&rows);
     if (status == FACS_OK)
         return Py_BuildValue("(NN)", facs_py_array_detach(&order),

@@ -53,6 +53,8 @@ static PyObject *store_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
                                      &a->flip_probability, &a->rotation, &a->brightness,
                                      &a->contrast, &most))
         return NULL;
+    if (most < 0)
+        return PyErr_Format(PyExc_ValueError, "most_bytes: is %zd, want at least 0", most);
     o.batch = batch, o.seed = seed, o.most_bytes = (size_t)most;
     store_object *self = (store_object *)type->tp_alloc(type, 0);
     if (!self) return NULL;

@@ -17,6 +17,7 @@ from facsnet._device import free_memory
 from facsnet.loading import make_loader, make_store, progress_bar
 from facsnet.network import Network
 from facsnet.samples import Samples
+from facsnet.stages import Stage
 
 if TYPE_CHECKING:
     from facsnet._stage_run import StageRun
@@ -27,13 +28,20 @@ __all__ = [
     "ImageBatches",
     "PixelBatches",
     "VariedBatches",
+    "drawn_count",
     "has_room",
-    "image_shape",
+    "pixels_fit",
     "pixels_on_gpu",
 ]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+
+
+def drawn_count(stage: Stage, train: Samples) -> int:
+    """Samples of an epoch of the stage."""
+    rows = stage.sampling.drawer(train, seed=0)(0)
+    return len(train) if rows is None else len(rows)
 
 
 @dataclass
@@ -91,10 +99,13 @@ def _uploaded(loader: _core.Loader, plugin: str) -> Iterator[Batch]:
     with ThreadPoolExecutor(1) as pool:
         turn = 0
         coming = pool.submit(bring, turn)
-        while (batch := coming.result()) is not None:
-            turn = 1 - turn
-            coming = pool.submit(bring, turn)
-            yield batch
+        try:
+            while (batch := coming.result()) is not None:
+                turn = 1 - turn
+                coming = pool.submit(bring, turn)
+                yield batch
+        finally:
+            del coming  # its exception has this frame, which keeps the GPU's memory
 
 
 class _KeptBatches:
@@ -171,7 +182,7 @@ class PixelBatches(_KeptBatches):
 
     def __init__(self, run: StageRun) -> None:
         super().__init__(run)
-        shape = (self.count, *image_shape(run.network))
+        shape = (self.count, *_image_shape(run.network))
         pixels = np.empty((len(self.versions) * self.count, *shape[1:]), np.uint8)
         reader = run.reader(run.train)
         for i, mirrored in enumerate(self.versions):
@@ -185,11 +196,9 @@ class PixelBatches(_KeptBatches):
     @staticmethod
     def suit(run: StageRun) -> bool:
         """Whether they can be kept, and are read more than once."""
-        if run.network.device == "cpu" or run.stage.epochs < 2 or not run.stage.augmentation.is_fixed:
+        if not (_are_read_again(run) and run.stage.augmentation.is_fixed):
             return False
-        images = 2 * len(run.train) + (0 if run.valid is None else len(run.valid))
-        size = images * math.prod(image_shape(run.network))
-        return has_room(run.network, size) and size <= _core.available_memory() // 2
+        return pixels_fit(run.network, 2 * len(run.train) + (0 if run.valid is None else len(run.valid)))
 
 
 class VariedBatches:
@@ -199,6 +208,7 @@ class VariedBatches:
         t, network = run.trainer, run.network
         self.seed, self.steps, self.count = t.seed, run.steps, len(run.train)
         self.labels, self.mask = _known(run.train.labels)
+        self.most = free_memory() // 2
         self.store = make_store(
             run.train,
             network,
@@ -206,14 +216,9 @@ class VariedBatches:
             seed=t.seed,
             workers=t.workers,
             augmentation=run.stage.augmentation,
-            most_bytes=free_memory() // 2,
+            most_bytes=self.most,
         )
-        loaded = 0
-        with progress_bar(self.count, run.title("images"), t.progress) as bar:
-            while loaded < self.count:
-                run.interrupts.check()
-                before, loaded = loaded, self.store.load(256)
-                bar.update(loaded - before)
+        self._load(run)
         run.note(f"the images stay on the GPU and are varied there: {byte_text(self.store.nbytes)}")
 
     def epoch(self, epoch: int, rows: IntArray | None) -> Iterator[Batch]:
@@ -222,18 +227,39 @@ class VariedBatches:
         for images in np.array_split(order, self.steps):
             yield Batch(self.store.next(len(images)), self.labels[images], self.mask[images])
 
+    def _load(self, run: StageRun) -> None:
+        """Decodes all images; MemoryError as soon as those of the first files would be far too many."""
+        loaded = 0
+        with progress_bar(self.count, run.title("images"), run.trainer.progress) as bar:
+            while loaded < self.count:
+                run.interrupts.check()
+                before, loaded = loaded, self.store.load(256)
+                bar.update(loaded - before)
+                if self.store.nbytes / loaded * self.count > 2 * self.most:
+                    raise MemoryError(f"the decoded images take far more than {byte_text(self.most)}")
+
     @staticmethod
     def of(run: StageRun) -> VariedBatches | None:
         """None where images are not varied, are read but once, or do not fit."""
-        if run.network.device == "cpu" or run.stage.epochs < 2 or run.stage.augmentation.is_fixed:
+        if run.stage.augmentation.is_fixed or not _are_read_again(run):
             return None
         try:
             return VariedBatches(run)
-        except MemoryError:
-            run.note(
-                "the decoded images would take more than half of the GPU's free memory, so they are varied on the CPU"
-            )
+        except (MemoryError, NotImplementedError) as problem:
+            run.note(f"images are varied on the CPU: {problem}")
             return None
+
+
+def _are_read_again(run: StageRun) -> bool:
+    """Whether a network on a GPU reads its images twice or more, so that it is worth while to keep all of them there."""
+    drawn = run.stage.epochs * drawn_count(run.stage, run.train)
+    return run.network.device != "cpu" and drawn >= 2 * len(run.train)
+
+
+def pixels_fit(network: Network, images: int) -> bool:
+    """Whether that many images of the network's input size fit on its GPU, and on their way there in the host's memory."""
+    size = images * math.prod(_image_shape(network))
+    return has_room(network, size) and size <= _core.available_memory() // 2
 
 
 def has_room(network: Network, size: int) -> bool:
@@ -242,12 +268,12 @@ def has_room(network: Network, size: int) -> bool:
 
 
 def pixels_on_gpu(run: StageRun, valid: Samples) -> _core.DeviceArray:
-    pixels = np.empty((len(valid), *image_shape(run.network)), np.uint8)
+    pixels = np.empty((len(valid), *_image_shape(run.network)), np.uint8)
     run.reader(valid).pixels(pixels, title=run.title("validation images"))
     return _core.DeviceArray(pixels, run.network.plugin)
 
 
-def image_shape(network: Network) -> tuple[int, int, int]:
+def _image_shape(network: Network) -> tuple[int, int, int]:
     return (network.input_size, network.input_size, 3)
 
 

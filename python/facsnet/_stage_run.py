@@ -18,8 +18,8 @@ from facsnet._batches import (
     ImageBatches,
     PixelBatches,
     VariedBatches,
-    has_room,
-    image_shape,
+    drawn_count,
+    pixels_fit,
     pixels_on_gpu,
 )
 from facsnet._interrupts import Interrupts
@@ -41,12 +41,6 @@ IntArray = npt.NDArray[np.int64]
 def steps_of(count: int, batch_size: int) -> int:
     """Batches of an epoch; they differ by at most one sample."""
     return -(-count // batch_size)
-
-
-def drawn_count(stage: Stage, train: Samples) -> int:
-    """Samples of an epoch of the stage."""
-    rows = stage.sampling.drawer(train, seed=0)(0)
-    return len(train) if rows is None else len(rows)
 
 
 def scored_labels(monitor: str, valid: Samples) -> npt.NDArray[np.bool_]:
@@ -160,7 +154,6 @@ class StageRun:
     # --- before the first epoch
 
     def _prepare(self) -> None:
-        t, s = self.trainer, self.stage
         self._note_undefined()
         self.batches: CachedBatches | PixelBatches | VariedBatches | ImageBatches
         if self.is_cached:
@@ -170,11 +163,17 @@ class StageRun:
             kept = self.batches = PixelBatches(self)
             self.valid_logits = lambda: self.network.forward(kept.valid)
         else:
-            if self.block == "head" and not s.augmentation.is_fixed:
+            self.core = self._make_core()  # what it leaves of a GPU's memory is for images
+            if self.block == "head" and not self.stage.augmentation.is_fixed:
                 self.note("the frozen backbone runs in every epoch, for images that random crops, angles or light vary")
             self.batches = VariedBatches.of(self) or ImageBatches(self)
             self.valid_logits = self._validation_reader(self.valid)
-        self.core = _core.StageTrainer(
+        if self.core is None:
+            self.core = self._make_core()
+
+    def _make_core(self) -> _core.StageTrainer:
+        t, s = self.trainer, self.stage
+        return _core.StageTrainer(
             self.network._core,
             self.block,
             self.is_cached,
@@ -193,9 +192,7 @@ class StageRun:
         """Logits of the validation part, from pixels on the GPU where the training images lie there too."""
         if valid is None:
             return None
-        if isinstance(self.batches, VariedBatches) and has_room(
-            self.network, len(valid) * math.prod(image_shape(self.network))
-        ):
+        if isinstance(self.batches, VariedBatches) and pixels_fit(self.network, len(valid)):
             pixels = pixels_on_gpu(self, valid)
             return lambda: self.network.forward(pixels)
         return self.reader(valid).logits

@@ -5,9 +5,11 @@
 #include <functional>
 
 /* A GPU for tests where there is none: the blocks of a kernel run one after the other on every
- * processor, and the threads of a block take turns, each until it waits for others. What such
- * a run cannot show are races inside what one turn does, and time. What it does show:
- *   - shared memory begins as NaN, and what lies behind the bytes of a launch must stay;
+ * processor, and the threads of a block take turns, each until it waits for others. Such a run
+ * shows neither time nor what streams do at the same time: they do everything at once. Races
+ * between threads of a block: see races.h. What it does show:
+ *   - dynamic shared memory begins as NaN, and what lies behind the bytes of a launch must
+ * stay;
  *   - copies that go on (cp.async) arrive when they are waited for, or at once;
  *   - threads take their turns forwards, backwards or in another order every round;
  *   - threads that wait for each other at different places end the program.

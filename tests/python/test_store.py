@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from PIL import Image
 
 import facsnet as fn
 from facsnet import _core, _device
+from facsnet._stage_run import StageRun
 
 SIDES = [(48, 48), (100, 61), (33, 90), (150, 150), (7, 200), (64, 64), (1, 1), (90, 40)]
 RNG = np.random.default_rng(0)
@@ -100,8 +103,9 @@ def test_files_that_cannot_be_read(where: str, tmp_path: Path) -> None:
 
 
 def test_too_many_images(where: str) -> None:
+    """Each takes a multiple of 64 bytes."""
     sizes = [image.nbytes for image in IMAGES]
-    made = store(most_bytes=sum(sizes[:3]), loaded=False)
+    made = store(most_bytes=sum(-(-size // 64) * 64 for size in sizes[:3]), loaded=False)
     assert made.load(3) == 3 and made.nbytes == sum(sizes[:3])
     with pytest.raises(MemoryError, match="decoded images"):
         made.load(1)
@@ -113,6 +117,8 @@ def test_too_many_images(where: str) -> None:
         ({"batch": 0}, "batch: is 0"),
         ({"batch": 65536}, "batch: is 65536"),
         ({"size": 0}, "size: is 0"),
+        ({"threads": 0}, "threads: is 0"),
+        ({"most_bytes": -1}, "most_bytes: is -1"),
         ({"augmentation": (0.0, 0, 0, 0, 0)}, "crop_scale"),
         ({"images": None}, "either images or paths"),
         ({"paths": ["a.png"]}, "either images or paths"),
@@ -167,7 +173,7 @@ def test_fit_without_room(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches then travel ahead of their steps, and are the same."""
     monkeypatch.setattr("facsnet._batches.free_memory", lambda: 1000)
     (cpu, want), (cuda, got) = varied("cpu", IMAGES), varied("cuda", IMAGES)
-    assert any("so they are varied on the CPU" in note for note in got.notes)
+    assert any("images are varied on the CPU: the decoded images take" in note for note in got.notes)
     assert got.rows[0]["loss"] == pytest.approx(want.rows[0]["loss"], rel=1e-2)
     for key, value in cpu.parameters().items() if where == "pretend" else ():
         np.testing.assert_array_equal(cuda.parameters()[key], value)
@@ -186,7 +192,51 @@ def test_an_array_takes_equal_ones(where: str) -> None:
     assert (array.numpy() == wanted).all()
 
 
-@pytest.mark.parametrize("options", [{"epochs": 1}, {"augmentation": fn.Augmentation(0.5)}], ids=["once", "mirrored"])
+@pytest.mark.parametrize(
+    "options",
+    [{"epochs": 1}, {"augmentation": fn.Augmentation(0.5)}, {"sampling": fn.Sampling(per_subject=1)}],
+    ids=["once", "mirrored", "few"],
+)
 def test_images_that_are_read_once_or_only_mirrored(where: str, options: dict[str, Any]) -> None:
     _, history = varied("cuda", IMAGES, **options)
     assert not any("varied there" in note for note in history.notes)
+
+
+def test_repeated_rows(where: str) -> None:
+    sampling = fn.Sampling(balanced=True)
+    (cpu, want), (cuda, got) = varied("cpu", IMAGES, sampling=sampling), varied("cuda", IMAGES, sampling=sampling)
+    assert any("varied there" in note for note in got.notes)
+    assert got.rows[0]["loss"] == pytest.approx(want.rows[0]["loss"], rel=1e-2)
+    for key, value in cpu.parameters().items() if where == "pretend" else ():
+        np.testing.assert_array_equal(cuda.parameters()[key], value)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_missing_file(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
+    """The error names it, and nothing of the stage stays behind."""
+    stages: list[weakref.ref[Any]] = []
+
+    def run_of(*arguments: Any) -> StageRun:
+        run = StageRun(*arguments)
+        stages.append(weakref.ref(run))
+        return run
+
+    monkeypatch.setattr("facsnet.training.StageRun", run_of)
+    paths = saved(tmp_path)
+    os.remove(paths[5])
+    labels = np.tile(np.array([[0, 1], [1, 0]], np.float32), (COUNT // 2, 1))
+    train = fn.Samples(labels=labels, label_names=("AU04", "AU25"), paths=paths)
+    net = fn.Network("mobilenet_v1", labels=train.label_names, width=0.25, input_size=32, seed=1, device="cuda")
+    stage = fn.Stage("all", augmentation=fn.Augmentation.varied(), epochs=epochs, rate=1e-4, unfreeze="all")
+    trainer = fn.Trainer(net, stages=[stage], batch_size=3, progress=False)
+    gc.disable()
+    try:
+        found = ""
+        try:
+            trainer.fit(train)
+        except FileNotFoundError as problem:
+            found = problem.filename
+        assert found == paths[5]
+        assert len(stages) == 1 and stages[0]() is None
+    finally:
+        gc.enable()

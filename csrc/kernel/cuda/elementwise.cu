@@ -6,7 +6,7 @@ extern "C" {
 
 template <class T> void facs_cuda_rows<T>::zero(float *x, int64_t count)
 {
-    (void)cudaMemsetAsync(x, 0, (size_t)count * sizeof *x, cudaStreamPerThread);
+    (void)cudaMemsetAsync(x, 0, (size_t)count * sizeof *x, facs_cuda_stream());
     facs_cuda_launched("zero");
 }
 FACS_CUDA_ROW(zero)

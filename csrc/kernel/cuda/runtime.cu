@@ -52,6 +52,10 @@ __global__ static void gather_rows(Word *to, const Word *from, row_list rows, in
 /* Whether kernels were compiled to wait for those before them. */
 static int waits;
 
+/* Whether the GPU reads the host's memory by itself, so that none of it is copied aside before
+ * a copy to the device returns. */
+static int reads_host;
+
 facs_status facs_cuda_describe(facs_plugin *plugin, facs_report *to)
 {
     int count = 0, device = 0, driver = 0;
@@ -77,6 +81,7 @@ facs_status facs_cuda_describe(facs_plugin *plugin, facs_report *to)
     cudaFuncAttributes compiled;
     error = cudaFuncGetAttributes(&compiled, gather_rows<uint4>);
     if (error != cudaSuccess) return fail(error, "looking for a kernel");
+    (void)cudaDeviceGetAttribute(&reads_host, cudaDevAttrPageableMemoryAccess, device);
     waits = FACS_CUDA_PDL && properties.major >= 9 && compiled.ptxVersion >= 90;
     plugin->driver = driver;
     snprintf(plugin->description, sizeof plugin->description, "%s", properties.name);
@@ -118,10 +123,24 @@ static void release(void *block)
     (void)cudaGetLastError();
 }
 
+static cudaMemoryType kind_of(const void *p)
+{
+    cudaPointerAttributes attributes;
+    const int known = cudaPointerGetAttributes(&attributes, p) == cudaSuccess;
+    (void)cudaGetLastError();
+    return known ? attributes.type : cudaMemoryTypeUnregistered;
+}
+
+/* Ordinary memory of the host has been copied aside when the call returns; of other memory,
+ * which others may have registered or share with the GPU, the copy itself is waited for. */
 static void upload(void *to, const void *from, size_t bytes)
 {
+    const cudaMemoryType kind = kind_of(from);
     remember(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, cudaStreamPerThread),
              "upload");
+    if (kind == cudaMemoryTypeDevice || (kind == cudaMemoryTypeUnregistered && !reads_host))
+        return;
+    remember(cudaStreamSynchronize(cudaStreamPerThread), "upload");
 }
 
 static void download(void *host, const void *from, size_t bytes)
@@ -133,7 +152,7 @@ static void download(void *host, const void *from, size_t bytes)
 
 static void copy(void *to, const void *from, size_t bytes)
 {
-    remember(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cudaStreamPerThread),
+    remember(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, facs_cuda_stream()),
              "copy");
 }
 
@@ -154,12 +173,9 @@ static void gather_words(void *to, const void *from, const int64_t *rows, int64_
 
 static void gather(void *to, const void *from, const int64_t *rows, int64_t n, size_t row_bytes)
 {
-    cudaPointerAttributes attributes;
-    const int known = cudaPointerGetAttributes(&attributes, from) == cudaSuccess;
-
-    (void)cudaGetLastError();
-    if (known && attributes.type != cudaMemoryTypeUnregistered) {
-        const int wide = row_bytes % 16 == 0 && (uintptr_t)from % 16 == 0;
+    if (kind_of(from) != cudaMemoryTypeUnregistered) {
+        const int wide =
+            row_bytes % 16 == 0 && (uintptr_t)from % 16 == 0 && (uintptr_t)to % 16 == 0;
         if (wide)
             gather_words<uint4>(to, from, rows, n, (int64_t)(row_bytes / 16));
         else
@@ -201,7 +217,14 @@ struct branches {
     ~branches() { destroy(); }
 };
 static thread_local branches side;
-static thread_local cudaStream_t current; /* NULL: the thread's own */
+static thread_local cudaStream_t current;   /* the branch launched to, NULL: none */
+static thread_local cudaStream_t capturing; /* NULL: nothing is captured */
+
+/* The one that branches leave and come back to. */
+static cudaStream_t own_stream(void)
+{
+    return capturing ? capturing : cudaStreamPerThread;
+}
 
 int facs_cuda_can_begin(void)
 {
@@ -210,7 +233,7 @@ int facs_cuda_can_begin(void)
 
 cudaStream_t facs_cuda_stream(void)
 {
-    return current ? current : cudaStreamPerThread;
+    return current ? current : own_stream();
 }
 
 static int make_branches(void)
@@ -230,7 +253,7 @@ static int make_branches(void)
 
 static void fork_to(int count)
 {
-    remember(cudaEventRecord(side.fork, cudaStreamPerThread), "spreading");
+    remember(cudaEventRecord(side.fork, own_stream()), "spreading");
     for (int i = 0; i < count; i++)
         remember(cudaStreamWaitEvent(side.stream[i], side.fork, 0), "spreading");
 }
@@ -239,7 +262,7 @@ static void join_from(int count)
 {
     for (int i = 0; i < count; i++) {
         remember(cudaEventRecord(side.join[i], side.stream[i]), "spreading");
-        remember(cudaStreamWaitEvent(cudaStreamPerThread, side.join[i], 0), "spreading");
+        remember(cudaStreamWaitEvent(own_stream(), side.join[i], 0), "spreading");
     }
 }
 
@@ -282,24 +305,28 @@ struct facs_recording {
 };
 
 /* Captures what work launches. A failure leaves the graph NULL and no error behind: the work is
- * then launched as it is. */
+ * then launched as it is. On a stream of its own: while the thread's were captured, nobody
+ * could launch to the legacy stream, which it waits for. */
 static void capture(facs_recording *r, void (*work)(void *context), void *context)
 {
     const fault before = first_fault;
     cudaGraph_t graph = NULL;
+    cudaStream_t stream = NULL;
 
-    if (cudaStreamBeginCapture(cudaStreamPerThread, cudaStreamCaptureModeThreadLocal) !=
-        cudaSuccess) {
-        (void)cudaGetLastError();
-        return;
-    }
-    work(context);
-    if (cudaStreamEndCapture(cudaStreamPerThread, &graph) != cudaSuccess || !graph ||
-        cudaGraphInstantiate(&r->graph, graph, 0) != cudaSuccess) {
-        r->graph = NULL;
-        first_fault = before;
+    (void)make_branches(); /* not while something is captured */
+    if (cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess &&
+        cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess) {
+        capturing = stream;
+        work(context);
+        capturing = NULL;
+        if (cudaStreamEndCapture(stream, &graph) != cudaSuccess || !graph ||
+            cudaGraphInstantiate(&r->graph, graph, 0) != cudaSuccess) {
+            r->graph = NULL;
+            first_fault = before;
+        }
     }
     if (graph) (void)cudaGraphDestroy(graph);
+    if (stream) (void)cudaStreamDestroy(stream);
     (void)cudaGetLastError();
 }
 

@@ -133,7 +133,7 @@ struct finding_infinite {
 template <class T>
 void facs_cuda_rows<T>::check_finite(float *verdict, const float *x, int64_t count)
 {
-    (void)cudaMemsetAsync(verdict, 0, sizeof *verdict, cudaStreamPerThread);
+    (void)cudaMemsetAsync(verdict, 0, sizeof *verdict, facs_cuda_stream());
     facs_cuda_launched("check_finite");
     for_each_number("check_finite", finding_infinite{verdict, x}, count, by_four(x, x, x, x));
 }

@@ -141,7 +141,7 @@ __global__ static void __launch_bounds__(VARY_THREADS)
     const int column = v.flip ? size - 1 - place % size : place % size;
     out += (image + place) * 3;
     if (v.angle == 0) {
-        for (int k = 0; k < 3; k++) out[k] = in[(row * size + column) * 3 + k];
+        for (int k = 0; k < 3; k++) out[k] = in[((int64_t)row * size + column) * 3 + k];
         return;
     }
     const double centre = (size - 1) / 2.0, down = row - centre;

@@ -1,12 +1,13 @@
 #include "emulator.h"
 
+#include "races.h"
+
 #include <csetjmp>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <omp.h>
 #include <ucontext.h>
 #include <utility>
 #include <vector>
@@ -42,6 +43,7 @@ namespace
 struct barrier {
     int arrived;
     unsigned generation;
+    char passed[2]; /* by the parity of the generation: what orders memory */
 };
 
 struct pending_copy {
@@ -49,6 +51,13 @@ struct pending_copy {
     const void *from;
     int bytes;
     bool inside;
+
+    /* Between here and the wait others may see any of it. */
+    void begin() const
+    {
+        if (inside) races::read(from, (size_t)bytes);
+        races::write(to, (size_t)bytes);
+    }
 
     void run() const
     {
@@ -60,8 +69,9 @@ struct pending_copy {
 };
 
 struct fiber {
-    ucontext_t first;
+    ucontext_t context;
     jmp_buf state;
+    void *seen_as; /* by the detector of races */
     std::unique_ptr<char[]> stack;
     bool started, done;
     std::vector<pending_copy> copies;
@@ -92,6 +102,8 @@ struct machine {
     std::vector<warp> warps;
     barrier block, pairs[PAIRS];
     jmp_buf home;
+    ucontext_t home_context;
+    char begun, ended; /* of a block: what orders memory */
     const std::function<void()> *kernel;
     int now, alive;
     unsigned progress, seed = 1;
@@ -104,7 +116,11 @@ thread_local machine here;
 
 void yield()
 {
-    if (_setjmp(here.mine().state) == 0) _longjmp(here.home, 1);
+    fiber &f = here.mine();
+    if (races::DETECTED)
+        races::swap(&f.context, &here.home_context, races::home());
+    else if (_setjmp(f.state) == 0)
+        _longjmp(here.home, 1);
 }
 
 void release(barrier *b)
@@ -114,16 +130,19 @@ void release(barrier *b)
     here.progress++;
 }
 
-void wait_at(barrier *b, int count)
+/* orders: whether memory is the same for all behind it. */
+void wait_at(barrier *b, int count, bool orders)
 {
     const unsigned generation = b->generation;
+    char *const passed = &b->passed[generation & 1];
 
     here.progress++;
-    if (++b->arrived == count) {
+    if (orders) races::release(passed);
+    if (++b->arrived == count)
         release(b);
-        return;
-    }
-    while (generation == b->generation) yield();
+    else
+        while (generation == b->generation) yield();
+    if (orders) races::acquire(passed);
 }
 
 /* ldmatrix: rows lie where bits say; to left. */
@@ -188,13 +207,14 @@ unsigned together(action doing)
         if (doing == MULTIPLY) w.multiply(parity);
         if (doing == LOAD || doing == LOAD_TRANSPOSED) w.load(parity, doing == LOAD_TRANSPOSED);
     }
-    wait_at(&w.all, w.alive);
+    wait_at(&w.all, w.alive, doing == WAIT);
     return parity;
 }
 
 void leave()
 {
     warp &w = here.of_warp();
+    if (w.all.arrived && w.doing != WAIT) refuse("leaves, and its warp waits for all lanes");
     here.mine().done = true;
     here.alive--, w.alive--;
     here.progress++;
@@ -206,7 +226,9 @@ void leave()
 void live()
 {
     for (;;) {
+        races::acquire(&here.begun);
         (*here.kernel)();
+        races::release(&here.ended);
         leave();
         yield();
     }
@@ -221,23 +243,29 @@ void resume(int thread)
     here.now = thread;
     threadIdx =
         dimensions(i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y);
+    if (races::DETECTED) {
+        races::swap(&here.home_context, &f.context, f.seen_as);
+        return;
+    }
     if (_setjmp(here.home) != 0) return;
     if (f.started) _longjmp(f.state, 1);
     f.started = true;
-    setcontext(&f.first);
+    setcontext(&f.context);
 }
 
 void make_fibers(int count)
 {
+    (void)races::home(); /* asked for at home first */
     while ((int)here.fibers.size() < count) {
         here.fibers.emplace_back(new fiber);
         fiber &f = *here.fibers.back();
         f.started = false;
         f.stack.reset(new char[STACK]);
-        getcontext(&f.first);
-        f.first.uc_stack.ss_sp = f.stack.get();
-        f.first.uc_stack.ss_size = STACK;
-        makecontext(&f.first, live, 0);
+        f.seen_as = races::make_fiber();
+        getcontext(&f.context);
+        f.context.uc_stack.ss_sp = f.stack.get();
+        f.context.uc_stack.ss_size = STACK;
+        makecontext(&f.context, live, 0);
     }
 }
 
@@ -260,6 +288,7 @@ void run_block(int threads, size_t bytes)
         here.warps[(size_t)i / 32].alive++;
         turns[(size_t)i] = backwards ? threads - 1 - i : i;
     }
+    races::release(&here.begun);
     while (here.alive) {
         const unsigned before = here.progress;
         for (size_t i = turns.size(); shuffled && i > 1; i--) {
@@ -270,6 +299,7 @@ void run_block(int threads, size_t bytes)
             if (!here.fibers[(size_t)thread]->done) resume(thread);
         if (here.progress == before) refuse("threads wait for each other at different places");
     }
+    races::acquire(&here.ended);
     for (int i = 0; i < WATCHED; i++)
         if (shared[bytes + (size_t)i] != 0x5a) refuse("wrote behind its shared memory");
 }
@@ -299,13 +329,13 @@ int lane()
 
 void wait_for_block()
 {
-    wait_at(&here.block, here.alive);
+    wait_at(&here.block, here.alive, true);
 }
 
 void wait_for_pair(int pair)
 {
     if (pair < 0 || pair >= PAIRS) refuse("no such barrier");
-    wait_at(&here.pairs[pair], 64);
+    wait_at(&here.pairs[pair], 64, true);
 }
 
 void wait_for_warp()
@@ -339,6 +369,7 @@ void load_matrices(unsigned r[4], unsigned address, bool transposed)
     warp &w = here.of_warp();
 
     if (address % 16) refuse("a row of a matrix is not aligned to 16 bytes");
+    races::read(shared_at(address), 16);
     w.lanes[w.all.generation & 1].bits[lane()] = (uintptr_t)shared_at(address);
     const unsigned parity = together(transposed ? LOAD_TRANSPOSED : LOAD);
     memcpy(r, w.lanes[parity].left[lane()], sizeof w.lanes[parity].left[0]);
@@ -363,6 +394,7 @@ void copy(void *to, const void *from, int bytes, bool inside)
 
     if (shared_address(to) % (unsigned)bytes || (inside && (uintptr_t)from % (uintptr_t)bytes))
         refuse("a copy is not aligned to its bytes");
+    copy.begin();
     if (early)
         copy.run();
     else

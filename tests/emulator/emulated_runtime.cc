@@ -6,7 +6,8 @@
 #include <mutex>
 #include <vector>
 
-/* CUDA's runtime: everything is done when it is asked for, unless the thread captures it. */
+/* CUDA's runtime: everything is done when it is asked for, whatever its stream, unless the
+ * stream is captured. */
 
 enum { BEHIND_CAPTURE = 900, INVALID = 1, UNKNOWN_STREAM = 400 };
 
@@ -17,11 +18,13 @@ struct facs_emulated_graph {
 struct facs_emulated_stream {
 };
 struct facs_emulated_event {
+    bool captured; /* recorded in a captured stream */
 };
 
 static thread_local cudaError_t last_error;
 static thread_local facs_emulated_graph *capturing;
 static thread_local bool capture_failed;
+static thread_local std::vector<cudaStream_t> captured; /* the first began it */
 
 static std::mutex lock;
 static std::map<uintptr_t, size_t> blocks;
@@ -49,10 +52,15 @@ static cudaError_t failed(int error)
     return last_error = (cudaError_t)error;
 }
 
+static bool is_captured(cudaStream_t stream)
+{
+    return std::find(captured.begin(), captured.end(), stream) != captured.end();
+}
+
 static cudaError_t issue(cudaStream_t stream, std::function<void()> work)
 {
     if (!stream) return failed(UNKNOWN_STREAM);
-    if (capturing)
+    if (is_captured(stream))
         capturing->work.push_back(std::move(work));
     else
         work();
@@ -117,9 +125,9 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int)
     return cudaSuccess;
 }
 
-cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr, int)
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int)
 {
-    *value = (int)shared_limit();
+    *value = attribute == cudaDevAttrPageableMemoryAccess ? 0 : (int)shared_limit();
     return cudaSuccess;
 }
 
@@ -149,6 +157,7 @@ cudaError_t cudaFree(void *block)
 {
     const std::lock_guard<std::mutex> held(lock);
     if (!block) return cudaSuccess;
+    if (outside_capture() != cudaSuccess) return last_error;
     const auto found = blocks.find((uintptr_t)block);
     if (found == blocks.end()) return failed(INVALID);
     used -= found->second;
@@ -184,7 +193,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     if (!stream) return failed(UNKNOWN_STREAM);
-    return outside_capture();
+    return is_captured(stream) ? outside_capture() : cudaSuccess;
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
@@ -199,9 +208,12 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
     return cudaSuccess;
 }
 
+/* A stream that waits for a captured one is captured with it. */
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
 {
-    return stream && event ? cudaSuccess : failed(INVALID);
+    if (!stream || !event) return failed(INVALID);
+    if (event->captured && capturing && !is_captured(stream)) captured.push_back(stream);
+    return cudaSuccess;
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
@@ -218,7 +230,9 @@ cudaError_t cudaEventDestroy(cudaEvent_t event)
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
-    return stream && event ? cudaSuccess : failed(INVALID);
+    if (!stream || !event) return failed(INVALID);
+    event->captured = is_captured(stream);
+    return cudaSuccess;
 }
 
 /* --- graphs */
@@ -227,14 +241,18 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
 {
     if (!stream || capturing) return failed(BEHIND_CAPTURE);
     capturing = new facs_emulated_graph();
+    captured.assign(1, stream);
     capture_failed = false;
     return cudaSuccess;
 }
 
-cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *graph)
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 {
+    *graph = NULL;
+    if (captured.empty() || captured[0] != stream) return failed(INVALID);
     *graph = capturing;
     capturing = NULL;
+    captured.clear();
     if (!*graph) return failed(INVALID);
     if (!capture_failed) return cudaSuccess;
     delete *graph;
