@@ -130,7 +130,7 @@ emulate-races:
 	@$(MAKE) --no-print-directory -f tests/emulator/emulator.mk -j$(JOBS) RACES=1
 	@$(CTEST) -j$(JOBS) programs PYTHON=$(PYTHON) ONLY='kernels_*'
 	@FACS_TEST_PLUGIN=$(RACES) FACS_TEST_DRIVER=$(RACES) FACS_TEST_SHARE=$(SHARE) FACS_TEST_SECONDS=3000 \
-	    TSAN_OPTIONS=exitcode=66 LD_PRELOAD=$$($(CC) -print-file-name=libtsan.so) OMP_NUM_THREADS=1 \
+	    TSAN_OPTIONS=exitcode=66 FACS_TEST_PRELOAD=$$($(CC) -print-file-name=libtsan.so) OMP_NUM_THREADS=1 \
 	    sh tests/c/run.sh build/ctest/plain/test_kernels_*
 
 # --- a GPU. All but the first want one, and no network: they build into build/cuda, with the

@@ -5,7 +5,7 @@
 passed=0 failed=0 skipped=0
 export OPENBLAS_NUM_THREADS=1 # our own workers call it
 for program in "$@"; do
-    output=$(timeout "${FACS_TEST_SECONDS:-600}" "$program" 2>&1)
+    output=$(timeout "${FACS_TEST_SECONDS:-600}" env ${FACS_TEST_PRELOAD:+"LD_PRELOAD=$FACS_TEST_PRELOAD"} "$program" 2>&1)
     status=$?
     last=$(printf '%s\n' "$output" | tail -n 1)
     if [ $status -eq 77 ]; then

@@ -164,7 +164,7 @@ def varied(device: str, images: Sequence[np.ndarray], **options: Any) -> tuple[f
 def test_fit(where: str) -> None:
     (cpu, want), (cuda, got) = varied("cpu", IMAGES), varied("cuda", IMAGES)
     assert any("images stay on the GPU and are varied there" in note for note in got.notes)
-    assert got.rows[0]["loss"] == pytest.approx(want.rows[0]["loss"], rel=1e-2)
+    assert got.rows[0]["loss"] == pytest.approx(want.rows[0]["loss"], rel=5e-2)
     for key, value in cpu.parameters().items() if where == "pretend" else ():
         np.testing.assert_array_equal(cuda.parameters()[key], value)
 
@@ -174,7 +174,7 @@ def test_fit_without_room(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("facsnet._batches.free_memory", lambda: 1000)
     (cpu, want), (cuda, got) = varied("cpu", IMAGES), varied("cuda", IMAGES)
     assert any("images are varied on the CPU: the decoded images take" in note for note in got.notes)
-    assert got.rows[0]["loss"] == pytest.approx(want.rows[0]["loss"], rel=1e-2)
+    assert got.rows[0]["loss"] == pytest.approx(want.rows[0]["loss"], rel=5e-2)
     for key, value in cpu.parameters().items() if where == "pretend" else ():
         np.testing.assert_array_equal(cuda.parameters()[key], value)
 
@@ -206,7 +206,7 @@ def test_repeated_rows(where: str) -> None:
     sampling = fn.Sampling(balanced=True)
     (cpu, want), (cuda, got) = varied("cpu", IMAGES, sampling=sampling), varied("cuda", IMAGES, sampling=sampling)
     assert any("varied there" in note for note in got.notes)
-    assert got.rows[0]["loss"] == pytest.approx(want.rows[0]["loss"], rel=1e-2)
+    assert got.rows[0]["loss"] == pytest.approx(want.rows[0]["loss"], rel=5e-2)
     for key, value in cpu.parameters().items() if where == "pretend" else ():
         np.testing.assert_array_equal(cuda.parameters()[key], value)
 
