@@ -127,7 +127,9 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int)
 
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int)
 {
-    *value = attribute == cudaDevAttrPageableMemoryAccess ? 0 : (int)shared_limit();
+    *value = attribute == cudaDevAttrPageableMemoryAccessUsesHostPageTables
+                 ? 0
+                 : (int)shared_limit();
     return cudaSuccess;
 }
 

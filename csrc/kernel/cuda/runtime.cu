@@ -81,7 +81,8 @@ facs_status facs_cuda_describe(facs_plugin *plugin, facs_report *to)
     cudaFuncAttributes compiled;
     error = cudaFuncGetAttributes(&compiled, gather_rows<uint4>);
     if (error != cudaSuccess) return fail(error, "looking for a kernel");
-    (void)cudaDeviceGetAttribute(&reads_host, cudaDevAttrPageableMemoryAccess, device);
+    (void)cudaDeviceGetAttribute(&reads_host, cudaDevAttrPageableMemoryAccessUsesHostPageTables,
+                                 device);
     waits = FACS_CUDA_PDL && properties.major >= 9 && compiled.ptxVersion >= 90;
     plugin->driver = driver;
     snprintf(plugin->description, sizeof plugin->description, "%s", properties.name);
