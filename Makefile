@@ -120,7 +120,7 @@ emulate:
 	@status=0; \
 	$(EMULATOR) FACS_TEST_SHARE=$(SHARE) sh tests/c/run.sh build/ctest/plain/test_kernels_* || status=1; \
 	$(EMULATOR) PYTHONPATH=python $(PYTHON) -m pytest tests/python/test_store.py tests/python/test_cuda.py \
-	    -k "gpu and (store or mobilenet_v1 or steps_of_a_part)" || status=1; \
+	    -k "gpu and (store or mobilenet_v1 or steps_of_a_part) or tf32 and mobilenet_v1" || status=1; \
 	exit $$status
 
 # Races between the threads of a block. The library of ThreadSanitizer must be there first.
@@ -155,7 +155,7 @@ cuda-build:
 cuda-test: cuda-build
 	@status=0; \
 	$(CUDA_KERNELS) sh tests/c/run.sh build/ctest/plain/test_kernels_* build/ctest/plain/test_device || status=1; \
-	$(CUDA_PYTHON) -m pytest tests/python/test_cuda.py tests/python/test_device.py $(ARGS) || status=1; \
+	$(CUDA_PYTHON) -m pytest tests/python/test_cuda.py tests/python/test_store.py tests/python/test_device.py $(ARGS) || status=1; \
 	exit $$status
 
 cuda-check: cuda-build

@@ -67,7 +67,6 @@ class ImageBatches:
             workers=t.workers,
             augmentation=run.stage.augmentation,
         )
-
         self.plugin = run.network.plugin
 
     def epoch(self, epoch: int, rows: IntArray | None) -> Iterator[Batch]:

@@ -57,6 +57,15 @@ static inline void multiply(float sum[4], const unsigned a[4], unsigned b0, unsi
 {
     emulator::multiply(sum, a, b0, b1);
 }
+static inline unsigned rounded_to_tf32(float x)
+{
+    const unsigned bits = facs_emulated_bits<unsigned>(x);
+    return x == x ? (bits + 0x1000) & ~0x1fffu : bits;
+}
+static inline void multiply_tf32(float sum[4], const unsigned a[4], unsigned b0, unsigned b1)
+{
+    emulator::multiply_tf32(sum, a, b0, b1);
+}
 static inline float clamped_between(float x, float low, float high)
 {
     if (x != x) return x;

@@ -48,6 +48,7 @@ void wait_for_copies(int left);
 
 void load_matrices(unsigned r[4], unsigned address, bool transposed);
 void multiply(float sum[4], const unsigned a[4], unsigned b0, unsigned b1);
+void multiply_tf32(float sum[4], const unsigned a[4], unsigned b0, unsigned b1);
 unsigned shared_address(const void *p);
 void *shared_at(unsigned address);
 

@@ -79,7 +79,7 @@ struct fiber {
 };
 
 /* What a warp does together. */
-enum action { WAIT, EXCHANGE, LOAD, LOAD_TRANSPOSED, MULTIPLY };
+enum action { WAIT, EXCHANGE, LOAD, LOAD_TRANSPOSED, MULTIPLY, MULTIPLY_TF32 };
 
 struct warp {
     barrier all;
@@ -94,6 +94,7 @@ struct warp {
 
     void load(unsigned parity, bool transposed);
     void multiply(unsigned parity);
+    void multiply_tf32(unsigned parity);
 };
 
 /* A processor's thread that runs blocks. */
@@ -194,6 +195,27 @@ void warp::multiply(unsigned parity)
             given.sums[l][i] = sums[l / 4 + i / 2 * 8][l % 4 * 2 + i % 2];
 }
 
+float float_of(unsigned bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* mma.m16n8k8 of TF32: sums += left right */
+void warp::multiply_tf32(unsigned parity)
+{
+    auto &given = lanes[parity];
+    for (int l = 0; l < 32; l++)
+        for (int i = 0; i < 4; i++) {
+            const int row = l / 4 + i / 2 * 8, column = l % 4 * 2 + i % 2;
+            for (int k = 0; k < 8; k++)
+                given.sums[l][i] +=
+                    float_of(given.left[row % 8 * 4 + k % 4][row / 8 + k / 4 * 2]) *
+                    float_of(given.right[column * 4 + k % 4][k / 4]);
+        }
+}
+
 /* Waits for all lanes, which must do the same; returns where what they gave lies. */
 unsigned together(action doing)
 {
@@ -205,6 +227,7 @@ unsigned together(action doing)
     if (w.doing != doing) refuse("the lanes of a warp do different things");
     if (w.all.arrived == w.alive - 1) {
         if (doing == MULTIPLY) w.multiply(parity);
+        if (doing == MULTIPLY_TF32) w.multiply_tf32(parity);
         if (doing == LOAD || doing == LOAD_TRANSPOSED) w.load(parity, doing == LOAD_TRANSPOSED);
     }
     wait_at(&w.all, w.alive, doing == WAIT);
@@ -375,7 +398,8 @@ void load_matrices(unsigned r[4], unsigned address, bool transposed)
     memcpy(r, w.lanes[parity].left[lane()], sizeof w.lanes[parity].left[0]);
 }
 
-void multiply(float sum[4], const unsigned a[4], unsigned b0, unsigned b1)
+static void multiply_as(action kind, float sum[4], const unsigned a[4], unsigned b0,
+                        unsigned b1)
 {
     warp &w = here.of_warp();
     auto &given = w.lanes[w.all.generation & 1];
@@ -383,8 +407,18 @@ void multiply(float sum[4], const unsigned a[4], unsigned b0, unsigned b1)
     memcpy(given.left[lane()], a, sizeof given.left[0]);
     given.right[lane()][0] = b0, given.right[lane()][1] = b1;
     memcpy(given.sums[lane()], sum, sizeof given.sums[0]);
-    const unsigned parity = together(MULTIPLY);
+    const unsigned parity = together(kind);
     memcpy(sum, w.lanes[parity].sums[lane()], sizeof given.sums[0]);
+}
+
+void multiply(float sum[4], const unsigned a[4], unsigned b0, unsigned b1)
+{
+    multiply_as(MULTIPLY, sum, a, b0, b1);
+}
+
+void multiply_tf32(float sum[4], const unsigned a[4], unsigned b0, unsigned b1)
+{
+    multiply_as(MULTIPLY_TF32, sum, a, b0, b1);
 }
 
 void copy(void *to, const void *from, int bytes, bool inside)

@@ -263,6 +263,25 @@ def test_full_size(name: str) -> None:
 
 
 @needs_gpu
+@pytest.mark.parametrize("name", ["mobilenet_v1", "densenet121"])
+def test_tf32(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Off unless asked for; eleven bits of every factor then."""
+    x, d = pixels(4), np.random.default_rng(1).normal(size=(4, 2)).astype(np.float32)
+    found = {}
+    for choice in ("", "1"):
+        monkeypatch.setenv("FACS_CUDA_TF32", choice)
+        cpu, cuda = clear_pair(name)
+        far = np.abs(cuda.forward(x) - cpu.forward(x)).max() / np.abs(cpu.forward(x)).max()
+        for net in (cpu, cuda):
+            net.forward(x)
+            net.backward(d)
+        difference = flat(cuda.gradients()) - flat(cpu.gradients())
+        found[choice] = far, length(difference) / length(flat(cpu.gradients()))
+    assert max(found[""]) < 1e-4 and max(found["1"]) < 2e-2
+    assert found["1"][1] > 10 * found[""][1], "gradients are rounded"
+
+
+@needs_gpu
 @pytest.mark.parametrize("name", NAMES)
 def test_bfloat16(name: str) -> None:
     """As close to float32 as the CPU's bfloat16. Of full width: narrow networks miss the kernels of stems and 3x3."""

@@ -93,6 +93,7 @@ template <class T> struct reading {
     int backward; /* from a convolution's output to its input */
     int paired;
     int wide; /* a chunk lies in memory as it is wanted: it is copied, then settled */
+    int tensor; /* floats are rounded for the tensor cores */
     facs_norm norm;
 };
 
@@ -112,6 +113,7 @@ static inline reading<T> facs_conv_reading(const facs_conv *g, const facs_tensor
     r.paired = facs_conv_paired(r.inner, backward);
     r.order = tap_order_of(g, r.inner, r.paired);
     r.norm = facs_cuda_norm(norm);
+    r.tensor = facs_cuda_tf32();
     if (r.paired)
         r.wide = sizeof(T) == 2 && !norm && r.stride % 4 == 0 && (uintptr_t)r.data % 8 == 0;
     else

@@ -129,6 +129,24 @@ __device__ static inline void multiply(float sum[4], const unsigned a[4], unsign
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/* A float as the tensor cores read it: 10 bits of its fraction, rounded to the nearest. */
+__device__ static inline unsigned rounded_to_tf32(float x)
+{
+    unsigned bits;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+    return bits;
+}
+
+/* sum += a b of 16x8 and 8x8 numbers of TF32. */
+__device__ static inline void multiply_tf32(float sum[4], const unsigned a[4], unsigned b0,
+                                            unsigned b1)
+{
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
 /* --- numbers */
 
 /* In two instructions; NaN stays. */

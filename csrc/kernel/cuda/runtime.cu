@@ -4,6 +4,7 @@
 
 #include <new>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Where errors go: the same function for every library that opens the plugin once. */
@@ -52,6 +53,13 @@ __global__ static void gather_rows(Word *to, const Word *from, row_list rows, in
 /* Whether kernels were compiled to wait for those before them. */
 static int waits;
 
+static int tf32;
+
+int facs_cuda_tf32(void)
+{
+    return tf32;
+}
+
 /* Whether the GPU reads the host's memory by itself, so that none of it is copied aside before
  * a copy to the device returns. */
 static int reads_host;
@@ -83,6 +91,8 @@ facs_status facs_cuda_describe(facs_plugin *plugin, facs_report *to)
     if (error != cudaSuccess) return fail(error, "looking for a kernel");
     (void)cudaDeviceGetAttribute(&reads_host, cudaDevAttrPageableMemoryAccessUsesHostPageTables,
                                  device);
+    const char *rounding = getenv("FACS_CUDA_TF32");
+    tf32 = rounding && strcmp(rounding, "1") == 0;
     waits = FACS_CUDA_PDL && properties.major >= 9 && compiled.ptxVersion >= 90;
     plugin->driver = driver;
     snprintf(plugin->description, sizeof plugin->description, "%s", properties.name);

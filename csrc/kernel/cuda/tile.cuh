@@ -116,7 +116,7 @@ struct tile<bfloat16, ROWS, COLUMNS, ACROSS_DEPTH> {
         return (int)threadIdx.x / 32 / WARPS_DOWN * WARP_COLUMNS;
     }
 
-    __device__ void clear()
+    __device__ void clear(int)
     {
 #pragma unroll
         for (int i = 0; i < DOWN; i++)
@@ -180,19 +180,56 @@ struct tile<float, ROWS, COLUMNS, ACROSS_DEPTH> {
     static const int LEFT = (ACROSS_DEPTH ? DEPTH : ROWS) * LEFT_STRIDE;
     static const int RIGHT_STRIDE = COLUMNS + 4, RIGHT = DEPTH * RIGHT_STRIDE;
     static const int DOWN = ROWS / 16, ACROSS = COLUMNS / 16;
+    static_assert(ROWS == 64 && COLUMNS == 64, "warps of tensor cores: four down, two across");
 
     float sum[DOWN][ACROSS];
+    int tensor; /* through the tensor cores, rounded to TF32 */
 
-    __device__ void clear()
+    __device__ void clear(int through_tensor_cores)
     {
+        tensor = through_tensor_cores;
 #pragma unroll
         for (int i = 0; i < DOWN; i++)
 #pragma unroll
             for (int j = 0; j < ACROSS; j++) sum[i][j] = 0;
     }
 
-    /* Thread (down, across) has rows down + 16 i and columns across + 16 j. */
     __device__ void add(const float *left, const float *right)
+    {
+        if (tensor)
+            add_rounded(left, right);
+        else
+            add_exact(left, right);
+    }
+
+    __device__ static int first_row() { return (int)threadIdx.x / 32 % 4 * 16; }
+    __device__ static int first_column() { return (int)threadIdx.x / 32 / 4 * 32; }
+
+    /* A warp has 16 rows and 32 columns; sum[j] is of eight of these. */
+    __device__ void add_rounded(const float *left, const float *right)
+    {
+        const int group = (int)threadIdx.x % 32 / 4, lane = (int)threadIdx.x % 4;
+#pragma unroll
+        for (int depth = 0; depth < DEPTH; depth += 8) {
+            unsigned a[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int row = first_row() + group + i % 2 * 8, at = depth + lane + i / 2 * 4;
+                a[i] = rounded_to_tf32(ACROSS_DEPTH ? left[at * LEFT_STRIDE + row]
+                                                    : left[row * LEFT_STRIDE + at]);
+            }
+#pragma unroll
+            for (int j = 0; j < DOWN; j++) {
+                const float *from =
+                    right + (depth + lane) * RIGHT_STRIDE + first_column() + 8 * j + group;
+                multiply_tf32(sum[j], a, rounded_to_tf32(from[0]),
+                              rounded_to_tf32(from[4 * RIGHT_STRIDE]));
+            }
+        }
+    }
+
+    /* Thread (down, across) has rows down + 16 i and columns across + 16 j. */
+    __device__ void add_exact(const float *left, const float *right)
     {
         const int down = threadIdx.x / 16, across = threadIdx.x % 16;
 #pragma unroll 4
@@ -216,6 +253,16 @@ struct tile<float, ROWS, COLUMNS, ACROSS_DEPTH> {
     {
         const int down = threadIdx.x / 16, across = threadIdx.x % 16;
         const int stride = spilled<COLUMNS>::STRIDE;
+        if (tensor) {
+            const int group = (int)threadIdx.x % 32 / 4, lane = (int)threadIdx.x % 4;
+#pragma unroll
+            for (int j = 0; j < DOWN; j++) {
+                float *p = to + (first_row() + group) * stride + first_column() + 8 * j + 2 * lane;
+                *(float2 *)p = make_float2(sum[j][0], sum[j][1]);
+                *(float2 *)(p + 8 * stride) = make_float2(sum[j][2], sum[j][3]);
+            }
+            return;
+        }
 #pragma unroll
         for (int i = 0; i < DOWN; i++)
 #pragma unroll
@@ -241,7 +288,7 @@ template <class Plan, class T, class Parts>
 __device__ static inline void multiply_stages(typename Plan::M &m, Parts &parts, T *factors,
                                               int steps)
 {
-    m.clear();
+    m.clear(parts.r.tensor);
 #pragma unroll 1
     for (int step = 0; step < STAGES - 1; step++) {
         T *left = factors + step * Plan::STAGE;
