@@ -111,25 +111,23 @@ bench-kernels:
 # every SHARE-th runs.
 
 SHARE ?= 8
-EMULATED := build/emulator/libfacs_cuda.so
-EMULATOR := FACS_TEST_PLUGIN=$(CURDIR)/$(EMULATED) FACS_TEST_DRIVER=$(CURDIR)/$(EMULATED) OMP_WAIT_POLICY=passive
+emulated = FACS_TEST_PLUGIN=$(CURDIR)/$(1) FACS_TEST_DRIVER=$(CURDIR)/$(1) FACS_TEST_SHARE=$(SHARE)
+EMULATOR := $(call emulated,build/emulator/libfacs_cuda.so) OMP_WAIT_POLICY=passive
 
 emulate:
 	@$(MAKE) --no-print-directory -f tests/emulator/emulator.mk -j$(JOBS)
 	@$(CTEST) -j$(JOBS) programs PYTHON=$(PYTHON) ONLY='kernels_*'
 	@status=0; \
-	$(EMULATOR) FACS_TEST_SHARE=$(SHARE) sh tests/c/run.sh build/ctest/plain/test_kernels_* || status=1; \
+	$(EMULATOR) sh tests/c/run.sh build/ctest/plain/test_kernels_* || status=1; \
 	$(EMULATOR) PYTHONPATH=python $(PYTHON) -m pytest tests/python/test_store.py tests/python/test_cuda.py \
 	    -k "gpu and (store or mobilenet_v1) or tf32 and mobilenet_v1" || status=1; \
 	exit $$status
 
 # Races between the threads of a block. The library of ThreadSanitizer must be there first.
-RACES := $(CURDIR)/build/emulator/races/libfacs_cuda.so
-
 emulate-races:
 	@$(MAKE) --no-print-directory -f tests/emulator/emulator.mk -j$(JOBS) RACES=1
 	@$(CTEST) -j$(JOBS) programs PYTHON=$(PYTHON) ONLY='kernels_*'
-	@FACS_TEST_PLUGIN=$(RACES) FACS_TEST_DRIVER=$(RACES) FACS_TEST_SHARE=$(SHARE) FACS_TEST_SECONDS=3000 \
+	@$(call emulated,build/emulator/races/libfacs_cuda.so) FACS_TEST_SECONDS=3000 \
 	    TSAN_OPTIONS=exitcode=66 FACS_TEST_PRELOAD=$$($(CC) -print-file-name=libtsan.so) OMP_NUM_THREADS=1 \
 	    sh tests/c/run.sh build/ctest/plain/test_kernels_*
 

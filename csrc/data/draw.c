@@ -4,6 +4,16 @@
 
 #include <string.h>
 
+facs_status facs_draw_check_rows(const char *what, const int64_t *rows, int64_t count,
+                                 int64_t table_count)
+{
+    for (int64_t i = 0; i < count; i++)
+        if (rows[i] < 0 || rows[i] >= table_count)
+            return facs_fail(FACS_E_ARG, "%s %lld is %lld, want 0 to %lld", what, (long long)i,
+                             (long long)rows[i], (long long)table_count - 1);
+    return FACS_OK;
+}
+
 void facs_draw_shuffle(uint64_t seed, uint32_t epoch, int64_t *order, int64_t count)
 {
     facs_rng rng = facs_rng_stream(seed, FACS_RNG_SHUFFLE, epoch, 0);
@@ -33,12 +43,8 @@ facs_status facs_draw_epoch(uint64_t seed, uint32_t epoch, double flip, int64_t 
     facs_augmentation augmentation = facs_augmentation_none();
     int64_t *copies;
 
-    for (int64_t i = 0; i < count; i++) {
-        order[i] = rows ? rows[i] : i;
-        if (order[i] < 0 || order[i] >= table_count)
-            return facs_fail(FACS_E_ARG, "epoch: row %lld is %lld, want 0 to %lld",
-                             (long long)i, (long long)order[i], (long long)table_count - 1);
-    }
+    for (int64_t i = 0; i < count; i++) order[i] = rows ? rows[i] : i;
+    FACS_TRY(facs_draw_check_rows("epoch: row", order, count, table_count));
     FACS_TRY(facs_allocate(&copies, (size_t)(count + table_count), sizeof *copies,
                            "order of an epoch"));
     facs_draw_shuffle(seed, epoch, order, count);

@@ -12,6 +12,10 @@ facs_status facs_draw_epoch(uint64_t seed, uint32_t epoch, double flip, int64_t 
                             const int64_t *rows, int64_t count, int64_t *order,
                             uint8_t *mirrored) FACS_MUST_USE;
 
+/* FACS_E_ARG names the first row outside a table, as `what` its place. */
+facs_status facs_draw_check_rows(const char *what, const int64_t *rows, int64_t count,
+                                 int64_t table_count) FACS_MUST_USE;
+
 void facs_draw_shuffle(uint64_t seed, uint32_t epoch, int64_t *order, int64_t count);
 
 /* copies[i] is how often order has its row before i; `seen` (table_count) is overwritten. */

@@ -174,12 +174,7 @@ static facs_status check_indices(const facs_loader *l, const int64_t *indices, i
     if (count < 1 || count > l->table.count)
         return facs_fail(FACS_E_ARG, "loader: %lld indices, want 1 to %lld", (long long)count,
                          (long long)l->table.count);
-    for (int64_t i = 0; i < count; i++)
-        if (indices[i] < 0 || indices[i] >= l->table.count)
-            return facs_fail(FACS_E_ARG, "loader: index %lld is %lld, want 0 to %lld",
-                             (long long)i, (long long)indices[i],
-                             (long long)l->table.count - 1);
-    return FACS_OK;
+    return facs_draw_check_rows("loader: index", indices, count, l->table.count);
 }
 
 facs_status facs_loader_start(facs_loader *l, uint32_t epoch, const int64_t *indices,

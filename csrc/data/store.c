@@ -253,10 +253,7 @@ facs_status facs_store_start(facs_store *s, uint32_t epoch, const int64_t *order
     if (count > s->table.count)
         return facs_fail(FACS_E_ARG, "store: an epoch of %lld rows, there are %lld",
                          (long long)count, (long long)s->table.count);
-    for (int64_t i = 0; i < count; i++)
-        if (order[i] < 0 || order[i] >= s->table.count)
-            return facs_fail(FACS_E_ARG, "store: row %lld is %lld, want 0 to %lld",
-                             (long long)i, (long long)order[i], (long long)s->table.count - 1);
+    FACS_TRY(facs_draw_check_rows("store: row", order, count, s->table.count));
     memcpy(s->order, order, (size_t)count * sizeof *order);
     facs_draw_copies(s->copies, s->seen, s->table.count, s->order, count);
     s->epoch = epoch;

@@ -17,7 +17,6 @@ from facsnet._device import free_memory
 from facsnet.loading import make_loader, make_store, progress_bar
 from facsnet.network import Network
 from facsnet.samples import Samples
-from facsnet.stages import Stage
 
 if TYPE_CHECKING:
     from facsnet._stage_run import StageRun
@@ -28,20 +27,12 @@ __all__ = [
     "ImageBatches",
     "PixelBatches",
     "VariedBatches",
-    "drawn_count",
-    "has_room",
     "pixels_fit",
     "pixels_on_gpu",
 ]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
-
-
-def drawn_count(stage: Stage, train: Samples) -> int:
-    """Samples of an epoch of the stage."""
-    rows = stage.sampling.drawer(train, seed=0)(0)
-    return len(train) if rows is None else len(rows)
 
 
 @dataclass
@@ -251,8 +242,7 @@ class VariedBatches:
 
 def _are_read_again(run: StageRun) -> bool:
     """Whether a network on a GPU reads its images twice or more, so that it is worth while to keep all of them there."""
-    drawn = run.stage.epochs * drawn_count(run.stage, run.train)
-    return run.network.device != "cpu" and drawn >= 2 * len(run.train)
+    return run.network.device != "cpu" and run.stage.epochs * run.drawn >= 2 * len(run.train)
 
 
 def pixels_fit(network: Network, images: int) -> bool:

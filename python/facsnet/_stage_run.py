@@ -18,7 +18,6 @@ from facsnet._batches import (
     ImageBatches,
     PixelBatches,
     VariedBatches,
-    drawn_count,
     pixels_fit,
     pixels_on_gpu,
 )
@@ -41,6 +40,12 @@ IntArray = npt.NDArray[np.int64]
 def steps_of(count: int, batch_size: int) -> int:
     """Batches of an epoch; they differ by at most one sample."""
     return -(-count // batch_size)
+
+
+def drawn_count(stage: Stage, train: Samples) -> int:
+    """Samples of an epoch of the stage."""
+    rows = stage.sampling.drawer(train, seed=0)(0)
+    return len(train) if rows is None else len(rows)
 
 
 def scored_labels(monitor: str, valid: Samples) -> npt.NDArray[np.bool_]:
@@ -113,7 +118,8 @@ class StageRun:
         )
         self.loss = resolve(stage.loss if stage.loss is not None else trainer.loss).fitted(train.labels)
         self.rows = stage.sampling.drawer(train, seed=trainer.seed)
-        self.steps = steps_of(drawn_count(stage, train), trainer.batch_size)
+        self.drawn = drawn_count(stage, train)
+        self.steps = steps_of(self.drawn, trainer.batch_size)
         self.kept = kept
         self.best: Kept | None = None
         self.best_score = -math.inf

@@ -162,12 +162,16 @@ void warp::load(unsigned parity, bool transposed)
         }
 }
 
-float half_of(unsigned pair, int high)
+float float_of(unsigned bits)
 {
-    const unsigned bits = high ? pair & 0xffff0000u : pair << 16;
     float x;
     memcpy(&x, &bits, sizeof x);
     return x;
+}
+
+float half_of(unsigned pair, int high)
+{
+    return float_of(high ? pair & 0xffff0000u : pair << 16);
 }
 
 /* mma.m16n8k16: sums += left right */
@@ -193,13 +197,6 @@ void warp::multiply(unsigned parity)
     for (int l = 0; l < 32; l++)
         for (int i = 0; i < 4; i++)
             given.sums[l][i] = sums[l / 4 + i / 2 * 8][l % 4 * 2 + i % 2];
-}
-
-float float_of(unsigned bits)
-{
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
 }
 
 /* mma.m16n8k8 of TF32: sums += left right */

@@ -161,12 +161,16 @@ def varied(device: str, images: Sequence[np.ndarray], **options: Any) -> tuple[f
     return net, trainer.fit(train, valid)
 
 
-def test_fit(where: str) -> None:
-    (cpu, want), (cuda, got) = varied("cpu", IMAGES), varied("cuda", IMAGES)
-    assert any("images stay on the GPU and are varied there" in note for note in got.notes)
+def check_alike(where: str, cpu: fn.Network, cuda: fn.Network, want: fn.History, got: fn.History) -> None:
     assert got.rows[0]["loss"] == pytest.approx(want.rows[0]["loss"], rel=5e-2)
     for key, value in cpu.parameters().items() if where == "pretend" else ():
         np.testing.assert_array_equal(cuda.parameters()[key], value)
+
+
+def test_fit(where: str) -> None:
+    (cpu, want), (cuda, got) = varied("cpu", IMAGES), varied("cuda", IMAGES)
+    assert any("images stay on the GPU and are varied there" in note for note in got.notes)
+    check_alike(where, cpu, cuda, want, got)
 
 
 def test_fit_without_room(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,9 +178,7 @@ def test_fit_without_room(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("facsnet._batches.free_memory", lambda: 1000)
     (cpu, want), (cuda, got) = varied("cpu", IMAGES), varied("cuda", IMAGES)
     assert any("images are varied on the CPU: the decoded images take" in note for note in got.notes)
-    assert got.rows[0]["loss"] == pytest.approx(want.rows[0]["loss"], rel=5e-2)
-    for key, value in cpu.parameters().items() if where == "pretend" else ():
-        np.testing.assert_array_equal(cuda.parameters()[key], value)
+    check_alike(where, cpu, cuda, want, got)
 
 
 def test_an_array_takes_equal_ones(where: str) -> None:
@@ -206,9 +208,7 @@ def test_repeated_rows(where: str) -> None:
     sampling = fn.Sampling(balanced=True)
     (cpu, want), (cuda, got) = varied("cpu", IMAGES, sampling=sampling), varied("cuda", IMAGES, sampling=sampling)
     assert any("varied there" in note for note in got.notes)
-    assert got.rows[0]["loss"] == pytest.approx(want.rows[0]["loss"], rel=5e-2)
-    for key, value in cpu.parameters().items() if where == "pretend" else ():
-        np.testing.assert_array_equal(cuda.parameters()[key], value)
+    check_alike(where, cpu, cuda, want, got)
 
 
 @pytest.mark.parametrize("epochs", [1, 2])

@@ -26,6 +26,10 @@ template <class T> struct facs_cuda_rows {
     template decltype(facs_cuda_rows<float>::name) facs_cuda_rows<float>::name;                \
     template decltype(facs_cuda_rows<bfloat16>::name) facs_cuda_rows<bfloat16>::name;
 
+/* Whether convolutions of float32 go through the tensor cores, rounded to TF32: where
+ * FACS_CUDA_TF32 was 1 when the plugin was opened. */
+int facs_cuda_tf32(void);
+
 /* Of an H100 or H200, for which work is cut; other GPUs take more or fewer rounds. */
 #ifndef FACS_CUDA_MULTIPROCESSORS
 #    define FACS_CUDA_MULTIPROCESSORS 132
@@ -141,6 +145,26 @@ __device__ static inline float due_of(const correction_value &correction, int64_
 {
     const T *y = (const T *)correction.y + pixel * correction.stride;
     return correction.slope[c] * number_of(y[c]) + correction.offset[c];
+}
+
+/* --- sums of threads, for all of them; all must call */
+
+template <class T> __device__ static inline T warp_sum(T x)
+{
+    for (int apart = 16; apart; apart /= 2) x += __shfl_xor_sync(~0u, x, apart);
+    return x;
+}
+
+template <int THREADS, class T> __device__ static inline T block_sum(T x)
+{
+    __shared__ T warps[THREADS / 32];
+    x = warp_sum(x);
+    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = x;
+    __syncthreads();
+    x = 0;
+    for (int i = 0; i < THREADS / 32; i++) x += warps[i];
+    __syncthreads();
+    return x;
 }
 
 /* --- what follows the moments of a norm's input, for a channel */

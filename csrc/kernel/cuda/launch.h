@@ -23,10 +23,6 @@ int facs_cuda_fork(void);
 void facs_cuda_go_aside(void);
 void facs_cuda_join(void);
 
-/* Whether convolutions of float32 go through the tensor cores, rounded to TF32: where
- * FACS_CUDA_TF32 was 1 when the plugin was opened. */
-int facs_cuda_tf32(void);
-
 /* Remembers the first error of the calling thread, if the last launch left one. */
 void facs_cuda_launched(const char *kernel);
 

@@ -34,8 +34,8 @@ __device__ static int count(counts *classes, const loss_call &call)
     const int k = call.options.labels, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     if (call.options.micro) {
         const counts c = count_some(call, threadIdx.x, blockDim.x);
-        const counts all = {block_sum(c.true_positive), block_sum(c.predicted),
-                            block_sum(c.actual), block_sum(c.known)};
+        const counts all = {loss_sum(c.true_positive), loss_sum(c.predicted),
+                            loss_sum(c.actual), loss_sum(c.known)};
         if (threadIdx.x == 0) *classes = all;
     } else {
         for (int label = warp; label < k; label += LOSS_THREADS / 32) {
@@ -77,8 +77,8 @@ __global__ static void precision_recall(loss_call call, counts *classes)
         product +=
             c.true_positive / (c.predicted + epsilon) * c.true_positive / (c.actual + epsilon);
     }
-    defined = block_sum(defined);
-    product = block_sum(product);
+    defined = loss_sum(defined);
+    product = loss_sum(product);
     FOR_EACH_ENTRY(call, i)
     {
         const counts c = classes[class_of(call, i)];
@@ -138,8 +138,8 @@ __global__ static void tversky(loss_call call, counts *classes)
         if (options.true_negatives && negatives.actual > 0)
             defined++, sum += overlap_of(negatives, options).value;
     }
-    defined = block_sum(defined);
-    sum = block_sum(sum);
+    defined = loss_sum(defined);
+    sum = loss_sum(sum);
     FOR_EACH_ENTRY(call, i)
     {
         const counts c = classes[class_of(call, i)], negatives = of_negatives(c);

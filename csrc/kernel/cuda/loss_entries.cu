@@ -59,7 +59,7 @@ __global__ static void asymmetric(loss_call call)
                          : focused_negative(x, options.gamma_negative, options.margin, &slope));
         call.dlogits[i] = (float)(weight * slope / (double)call.n);
     }
-    sum = block_sum(sum);
+    sum = loss_sum(sum);
     if (threadIdx.x == 0) *call.loss = (float)(sum / (double)call.n);
 }
 

@@ -33,23 +33,10 @@ __device__ static inline double softplus(double x)
     return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
 }
 
-__device__ static inline double warp_sum(double x)
-{
-    for (int apart = 16; apart; apart /= 2) x += __shfl_xor_sync(~0u, x, apart);
-    return x;
-}
-
 /* The sum of x over the threads of the block, for all of them; all must call. */
-__device__ static inline double block_sum(double x)
+__device__ static inline double loss_sum(double x)
 {
-    __shared__ double warps[LOSS_THREADS / 32];
-    x = warp_sum(x);
-    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = x;
-    __syncthreads();
-    x = 0;
-    for (int i = 0; i < LOSS_THREADS / 32; i++) x += warps[i];
-    __syncthreads();
-    return x;
+    return block_sum<LOSS_THREADS>(x);
 }
 
 /* Mean over the known entries of -y log p - (1 - y) log(1 - p), from logits, with the
@@ -59,7 +46,7 @@ __device__ static inline double add_bce(const loss_call &call, double factor)
     const facs_loss_options &options = call.options;
     double known = 0, sum = 0;
     FOR_EACH_ENTRY(call, i) known += call.is_known(i);
-    known = block_sum(known);
+    known = loss_sum(known);
     if (known == 0) return 0;
     FOR_EACH_ENTRY(call, i)
     {
@@ -72,7 +59,7 @@ __device__ static inline double add_bce(const loss_call &call, double factor)
         call.dlogits[i] += (float)(factor * weight / known *
                                    ((1 - y) * logistic(x) - positive * y * logistic(-x)));
     }
-    return block_sum(sum) / known;
+    return loss_sum(sum) / known;
 }
 
 #endif

@@ -42,7 +42,7 @@ __global__ static void lsep(loss_call call)
                     (float)(call.target[i] != 0 ? -slope * exp(-call.logits[i] - positives)
                                                 : slope * exp(call.logits[i] - negatives));
     }
-    total = block_sum(total);
+    total = loss_sum(total);
     if (threadIdx.x == 0) *call.loss = (float)(total / (double)call.n);
 }
 
@@ -74,7 +74,7 @@ __global__ static void zlpr(loss_call call)
                                                  : exp(call.logits[i] - negatives)) /
                             (double)call.n);
     }
-    total = block_sum(total);
+    total = loss_sum(total);
     if (threadIdx.x == 0) *call.loss = (float)(total / (double)call.n);
 }
 

@@ -145,7 +145,6 @@ enum { SQUARES_BLOCKS = 2 * MULTIPROCESSORS };
 
 __global__ static void sum_squares(double *sums, const float *x, int64_t count, int wide)
 {
-    __shared__ double warps[PIXEL_THREADS / 32];
     const int64_t first = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     const int64_t step = (int64_t)gridDim.x * blockDim.x, quads = wide ? count / 4 : 0;
     double sum = 0;
@@ -155,13 +154,8 @@ __global__ static void sum_squares(double *sums, const float *x, int64_t count, 
         sum += (double)v.x * v.x + (double)v.y * v.y + (double)v.z * v.z + (double)v.w * v.w;
     }
     for (int64_t i = 4 * quads + first; i < count; i += step) sum += (double)x[i] * x[i];
-    for (int apart = 16; apart; apart /= 2) sum += __shfl_xor_sync(~0u, sum, apart);
-    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = sum;
-    __syncthreads();
-    if (threadIdx.x) return;
-    sum = 0;
-    for (int i = 0; i < PIXEL_THREADS / 32; i++) sum += warps[i];
-    sums[blockIdx.x] = sum;
+    sum = block_sum<PIXEL_THREADS>(sum);
+    if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
 template <class T>

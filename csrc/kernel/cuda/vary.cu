@@ -167,19 +167,6 @@ __device__ static uint8_t to_level(double x)
     return (uint8_t)(x <= 0 ? 0 : x >= 255 ? 255 : x + 0.5);
 }
 
-/* The sum over a block, in all its threads. */
-__device__ static unsigned long long block_sum(unsigned long long x)
-{
-    __shared__ unsigned long long warps[LEVEL_THREADS / 32];
-    for (int apart = 16; apart; apart /= 2) x += __shfl_xor_sync(~0u, x, apart);
-    __syncthreads();
-    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = x;
-    __syncthreads();
-    x = 0;
-    for (int i = 0; i < LEVEL_THREADS / 32; i++) x += warps[i];
-    return x;
-}
-
 /* What becomes of every level: brightness, then contrast about the mean grey that the image
  * then has. A block an image. */
 __global__ static void __launch_bounds__(LEVEL_THREADS)
@@ -198,7 +185,7 @@ __global__ static void __launch_bounds__(LEVEL_THREADS)
     if (v.contrast != 1) {
         for (int64_t i = threadIdx.x; i < pixels; i += LEVEL_THREADS)
             for (int k = 0; k < 3; k++) sums[k] += bright[image[i * 3 + k]];
-        for (int k = 0; k < 3; k++) sums[k] = block_sum(sums[k]);
+        for (int k = 0; k < 3; k++) sums[k] = block_sum<LEVEL_THREADS>(sums[k]);
         mean = (__dmul_rn(0.299, (double)sums[0]) + __dmul_rn(0.587, (double)sums[1]) +
                 __dmul_rn(0.114, (double)sums[2])) /
                (double)pixels;
